@@ -1,0 +1,129 @@
+package flashsale
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Bounds of the identifiers that come from outside.
+const (
+	UserLenMax           = 64  // bytes of a user id
+	IdempotencyKeyLenMax = 128 // bytes of an idempotency key
+	idDigitsMax          = 19  // decimal digits of an item or order number
+)
+
+// ErrMalformedID is returned for text that is not an id: anything but 1 to 19 digits.
+var ErrMalformedID = errors.New("id must be 1 to 19 digits")
+
+// OrderNo identifies an order from the script that accepts it to its refund. It is a
+// snowflake number, so order numbers of one node ascend in time.
+type OrderNo int64
+
+// ItemID identifies an item of a sale.
+type ItemID int64
+
+// SaleID identifies a sale.
+type SaleID int64
+
+// snowflakeEpochMS is where the milliseconds in a snowflake number start: the default of
+// github.com/bwmarrin/snowflake, whose layout is 41 bits of time, 10 of node, 12 of sequence.
+const (
+	snowflakeEpochMS  = 1288834974657
+	snowflakeTimeBits = 22
+)
+
+// Time returns when the number was made, by the clock of the node that made it: close to,
+// but not the same as, the Redis time of the decision.
+func (n OrderNo) Time() time.Time {
+	return time.UnixMilli(int64(n)>>snowflakeTimeBits + snowflakeEpochMS)
+}
+
+// String returns the decimal form, the only one used outside Go.
+func (n OrderNo) String() string { return strconv.FormatInt(int64(n), 10) }
+
+// MarshalText makes the number a string in JSON.
+func (n OrderNo) MarshalText() ([]byte, error) { return strconv.AppendInt(nil, int64(n), 10), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (n *OrderNo) UnmarshalText(text []byte) (err error) {
+	*n, err = ParseID[OrderNo](string(text))
+	return err
+}
+
+// String returns the decimal form, the only one used outside Go.
+func (i ItemID) String() string { return strconv.FormatInt(int64(i), 10) }
+
+// MarshalText makes the id a string in JSON.
+func (i ItemID) MarshalText() ([]byte, error) { return strconv.AppendInt(nil, int64(i), 10), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (i *ItemID) UnmarshalText(text []byte) (err error) {
+	*i, err = ParseID[ItemID](string(text))
+	return err
+}
+
+// String returns the decimal form, the only one used outside Go.
+func (s SaleID) String() string { return strconv.FormatInt(int64(s), 10) }
+
+// MarshalText makes the id a string in JSON.
+func (s SaleID) MarshalText() ([]byte, error) { return strconv.AppendInt(nil, int64(s), 10), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (s *SaleID) UnmarshalText(text []byte) (err error) {
+	*s, err = ParseID[SaleID](string(text))
+	return err
+}
+
+// ParseID reads an id as it comes from a path, a stream entry or JSON. Text that is not
+// 1 to 19 digits is [ErrMalformedID]; digits that name no possible id (zero, or beyond
+// 63 bits) are [ErrNotFound], as any other id that nobody holds.
+func ParseID[ID ~int64](text string) (ID, error) {
+	if len(text) == 0 || len(text) > idDigitsMax {
+		return 0, fmt.Errorf("parse id of %d bytes: %w", len(text), ErrMalformedID)
+	}
+	var n uint64
+	for _, c := range []byte(text) {
+		if c < '0' || c > '9' {
+			return 0, fmt.Errorf("parse id %q: %w", text, ErrMalformedID)
+		}
+		n = n*10 + uint64(c-'0') // 19 digits stay below 2^64
+	}
+	if n == 0 || n > 1<<63-1 {
+		return 0, fmt.Errorf("id %s is out of range: %w", text, ErrNotFound)
+	}
+	return ID(n), nil
+}
+
+// ValidUser reports whether a user id is 1 to 64 characters of [A-Za-z0-9_.@+-].
+// What passes is safe in a key, a hash field, a log line and PostgreSQL.
+func ValidUser(user string) bool {
+	return validToken(user, UserLenMax, "_.@+-")
+}
+
+// ValidIdempotencyKey reports whether a client's key is 1 to 128 characters of
+// [A-Za-z0-9_.:@+/=-]: every UUID, ULID and base64 text.
+func ValidIdempotencyKey(key string) bool {
+	return validToken(key, IdempotencyKeyLenMax, "_.:@+/=-")
+}
+
+func validToken(text string, lenMax int, extra string) bool {
+	if len(text) == 0 || len(text) > lenMax {
+		return false
+	}
+next:
+	for i := range len(text) {
+		c := text[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' {
+			continue
+		}
+		for j := range len(extra) {
+			if c == extra[j] {
+				continue next
+			}
+		}
+		return false
+	}
+	return true
+}

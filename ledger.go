@@ -1,0 +1,53 @@
+package flashsale
+
+// OutboxKind names an effect on Redis that a committed transaction owes.
+type OutboxKind string
+
+// The kinds of outbox rows.
+const (
+	Release OutboxKind = "release" // give the units of an order back
+	Restock OutboxKind = "restock" // put added units on sale
+	Pause   OutboxKind = "pause"
+	Resume  OutboxKind = "resume"
+)
+
+// OutboxRow is one owed effect. Rows of one item are carried out in the order of their ids;
+// OrderNo and User belong to a release, Quantity to a release and a restock.
+type OutboxRow struct {
+	ID       int64
+	Kind     OutboxKind
+	ItemID   ItemID
+	OrderNo  OrderNo
+	User     string
+	Quantity int
+}
+
+// ItemFigures is what the ledger of record holds of an item, as the audit adds it up.
+type ItemFigures struct {
+	Item
+	LiveUnits      int64 // units in live orders
+	OwedUnits      int64 // units of releases and restocks still in the outbox
+	Sequence       int64 // highest sequence persisted in the item's generation
+	UsersOverLimit int   // users whose live orders exceed the item's limit
+}
+
+// Figures are the figures of all items, taken in one snapshot.
+type Figures struct {
+	Items  []ItemFigures
+	Outbox int // rows not carried out
+}
+
+// GuardedItem is an item that Redis must hold, with what the ledger knows of its past there.
+type GuardedItem struct {
+	Item
+	Sequence int64 // highest sequence persisted in the item's generation
+}
+
+// RebuildState is what the ledger holds of an item while nothing in the ledger can change it:
+// all that is needed to tell whether Redis is right, and to write it anew.
+type RebuildState struct {
+	Item    Item        // the stock includes what is owed
+	Orders  []Order     // live orders
+	Owed    []OutboxRow // effects not carried out, in the order of their ids
+	Restock int64       // number of the last restock that the stock includes, or any number up to the next
+}

@@ -1,0 +1,67 @@
+package flashsale
+
+import "time"
+
+// Status is the state of an order. The edges between states are listed at [Status.Next].
+type Status string
+
+// The states of an order.
+const (
+	Pending   Status = "pending"   // decided in Redis, not yet in PostgreSQL
+	Unpaid    Status = "unpaid"    // confirmed: committed in PostgreSQL
+	Paid      Status = "paid"      // money received
+	Refunding Status = "refunding" // money on its way back
+	Refunded  Status = "refunded"  // money given back, units given back
+	Cancelled Status = "cancelled" // by pay timeout or by the shopper, units given back
+	Rejected  Status = "rejected"  // refused by PostgreSQL, units given back
+)
+
+// Next returns the states that may follow.
+func (s Status) Next() []Status {
+	switch s {
+	case Pending:
+		return []Status{Unpaid, Rejected}
+	case Unpaid:
+		return []Status{Paid, Cancelled}
+	case Paid:
+		return []Status{Refunding}
+	case Refunding:
+		return []Status{Refunded}
+	default:
+		return nil
+	}
+}
+
+// Final reports whether the state never changes again.
+func (s Status) Final() bool { return len(s.Next()) == 0 }
+
+// Live reports whether an order in this state holds its units in the ledger of record.
+func (s Status) Live() bool { return s == Unpaid || s == Paid || s == Refunding }
+
+// Order is one purchase. A pending order knows only what its stream entry holds.
+type Order struct {
+	OrderNo        OrderNo
+	ItemID         ItemID
+	User           string
+	Quantity       int
+	IdempotencyKey string // "" when the client sent none
+	Generation     int64  // of the item when the script decided
+	Sequence       int64  // the how manieth order the item accepted in its generation
+	Status         Status
+	Reason         string // why it was rejected or cancelled
+	AmountFen      int64
+	AmountPoints   int64
+	ReservedAt     time.Time // Redis time of the decision
+	CreatedAt      time.Time // PostgreSQL time of the confirmation; zero while pending
+	UpdatedAt      time.Time
+	PayDeadline    time.Time
+}
+
+// Result tells that an order has reached a state: what the worker publishes and the
+// websocket of the shopper shows.
+type Result struct {
+	OrderNo OrderNo `json:"order_no"`
+	User    string  `json:"user"`
+	Status  Status  `json:"status"`
+	Reason  string  `json:"reason,omitempty"`
+}
