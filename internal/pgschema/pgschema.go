@@ -1,0 +1,134 @@
+// Package pgschema creates the schema of one of our databases, and tells whether a database has
+// it: the orders' ledger and the points' ledger each have a database and a schema of their own.
+//
+// A version is the hash of the schema's text, so nobody can forget to raise it. There is one
+// version: an empty database gets it whole, in one transaction; a database that has it is left
+// as it is; any other is refused and not touched.
+package pgschema
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ErrMismatch is returned when a database does not hold the schema of this version. The text
+// around it says what to do.
+var ErrMismatch = errors.New("schema does not fit")
+
+// undefinedColumn is the SQLSTATE of a version table that somebody else made.
+const undefinedColumn = "42703"
+
+// What extensions bring along (such as pg_stat_statements) belongs to nobody's schema.
+const foreignTablesSQL = `
+SELECT c.relname::text
+FROM pg_class c
+WHERE c.relnamespace = current_schema()::regnamespace
+  AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND NOT EXISTS (SELECT FROM pg_depend d
+                  WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY c.relname
+LIMIT 6`
+
+// Schema is what a database should hold.
+type Schema struct {
+	// Env is the environment variable that names the database, for what is said to people.
+	Env string
+	// Lock is the key of the advisory lock under which it is created.
+	Lock int64
+	// Owner is whose database it is, for what is said to people.
+	Owner string
+	// SQL creates everything in an empty database.
+	SQL string
+	// VersionTable keeps the version. Each of our databases has a name of its own for it, so that
+	// who mixes two of them up is told of a mix-up, not of another version.
+	VersionTable string
+}
+
+// Migrate creates the schema in an empty database and reports whether it did. Processes that
+// migrate at the same time queue. The transaction must be committed afterwards.
+func (s Schema) Migrate(ctx context.Context, tx pgx.Tx) (applied bool, err error) {
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, s.Lock); err != nil {
+		return false, err
+	}
+	switch found, err := s.stored(ctx, tx); {
+	case err != nil:
+		return false, err
+	case found != "":
+		return false, s.check(found)
+	}
+	rows, _ := tx.Query(ctx, foreignTablesSQL) // its error comes with the rows
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return false, err
+	}
+	if len(tables) > 0 {
+		return false, s.notOurs("tables that are not ours (" + strings.Join(tables, ", ") + ")")
+	}
+	createVersion := `CREATE TABLE ` + s.table() + ` (
+    sha256     text PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)`
+	for _, sql := range []string{s.SQL, createVersion} {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return false, err
+		}
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO `+s.table()+` (sha256) VALUES ($1)`, s.version())
+	return err == nil, err
+}
+
+// Check returns [ErrMismatch] unless the database holds the schema of this version.
+func (s Schema) Check(ctx context.Context, tx pgx.Tx) error {
+	found, err := s.stored(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if found == "" {
+		return fmt.Errorf("%w: the database holds none: run flashsale migrate", ErrMismatch)
+	}
+	return s.check(found)
+}
+
+// stored returns the version that the database was created with, "" if none was.
+func (s Schema) stored(ctx context.Context, tx pgx.Tx) (version string, err error) {
+	var exists bool
+	const existsSQL = `SELECT to_regclass(quote_ident(current_schema()) || '.' || quote_ident($1)) IS NOT NULL`
+	if err = tx.QueryRow(ctx, existsSQL, s.VersionTable).Scan(&exists); err != nil || !exists {
+		return "", err
+	}
+	err = tx.QueryRow(ctx, `SELECT sha256 FROM `+s.table()).Scan(&version)
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	if errors.Is(err, pgx.ErrNoRows) || ok && pgErr.Code == undefinedColumn {
+		return "", s.notOurs("a table " + s.VersionTable + " that is not ours")
+	}
+	return version, err
+}
+
+func (s Schema) check(found string) error {
+	want := s.version()
+	if found == want {
+		return nil
+	}
+	return fmt.Errorf("%w: the database holds version %.12s, this program needs %.12s: "+
+		"run the program that created it, or migrate an empty database and move the data there",
+		ErrMismatch, found, want)
+}
+
+func (s Schema) notOurs(what string) error {
+	return fmt.Errorf("%w: the database holds %s: give %s an empty database of its own and set %s to it",
+		ErrMismatch, what, s.Owner, s.Env)
+}
+
+func (s Schema) table() string { return pgx.Identifier{s.VersionTable}.Sanitize() }
+
+func (s Schema) version() string {
+	sum := sha256.Sum256([]byte(s.SQL))
+	return hex.EncodeToString(sum[:])
+}
