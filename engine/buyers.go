@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"strconv"
+	"strings"
+
+	"github.com/redis/rueidis"
+
+	"flashsale"
+)
+
+var errRosterFull = errors.New("more buyers than a roster holds")
+
+func newRoster(epoch int64) *roster {
+	return &roster{epoch: epoch, seed: maphash.MakeSeed(), users: make(map[uint64]struct{})}
+}
+
+// Orders returns the orders that a user holds of the given items by what Redis says, as
+// pending: whether the ledger has confirmed them only the ledger knows.
+func (e *Engine) Orders(ctx context.Context, user string, items []flashsale.ItemID) ([]flashsale.Order, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
+	defer cancel()
+	reads := make([]rueidis.Completed, len(items))
+	for n, item := range items {
+		reads[n] = e.client.B().Hget().Key(BuyersKey(e.Partition(item), item)).Field(user).Build()
+	}
+	var orders []flashsale.Order
+	for n, result := range e.client.DoMulti(ctx, reads...) {
+		if isNil(result) {
+			continue
+		}
+		item := items[n]
+		entry, err := result.ToString()
+		if err != nil {
+			return nil, fmt.Errorf("orders of item %d: %w", item, err)
+		}
+		held, err := parseEntry(item, user, entry)
+		if err != nil {
+			return nil, err
+		}
+		orders = append(orders, held...)
+	}
+	return orders, nil
+}
+
+// Buyers calls fn for every user who holds the item by what Redis says. It pages through a
+// hash that may change meanwhile: whoever holds the item throughout is seen, at least once.
+func (e *Engine) Buyers(ctx context.Context, item flashsale.ItemID,
+	fn func(user string, orders []flashsale.Order) error,
+) error {
+	return e.scanBuyers(ctx, item, func(user, entry string) error {
+		orders, err := parseEntry(item, user, entry)
+		if err != nil {
+			return err
+		}
+		return fn(user, orders)
+	})
+}
+
+func (e *Engine) scanBuyers(ctx context.Context, item flashsale.ItemID, fn func(user, entry string) error) error {
+	key := BuyersKey(e.Partition(item), item)
+	for cursor := uint64(0); ; {
+		page, err := e.scanPage(ctx, key, cursor)
+		if err != nil {
+			return fmt.Errorf("scan buyers of item %d: %w", item, err)
+		}
+		for i := 0; i+1 < len(page.Elements); i += 2 {
+			if err := fn(page.Elements[i], page.Elements[i+1]); err != nil {
+				return err
+			}
+		}
+		if cursor = page.Cursor; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// parseEntry reads "order_no qty key[,order_no qty key...]", as lua/reserve.lua writes it.
+func parseEntry(item flashsale.ItemID, user, entry string) ([]flashsale.Order, error) {
+	var orders []flashsale.Order
+	for line := range strings.SplitSeq(entry, ",") {
+		orderText, rest, _ := strings.Cut(line, " ")
+		qtyText, key, ok := strings.Cut(rest, " ")
+		order, err := flashsale.ParseID[flashsale.OrderNo](orderText)
+		qty, qtyErr := strconv.Atoi(qtyText)
+		if !ok || err != nil || qtyErr != nil || qty < 1 {
+			return nil, fmt.Errorf("buyers entry %q of item %d: %w", entry, item, ErrUnreadable)
+		}
+		orders = append(orders, flashsale.Order{
+			OrderNo: order, ItemID: item, User: user, Quantity: qty, IdempotencyKey: key,
+			Status: flashsale.Pending, ReservedAt: order.Time(),
+		})
+	}
+	return orders, nil
+}

@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Defaults and bounds of Config.
+const (
+	DefaultBatchMax      = 512
+	DefaultFlagTTL       = 500 * time.Millisecond
+	DefaultIdleAfter     = 10 * time.Second
+	DefaultInFlight      = 2
+	DefaultLanesMax      = 100_000
+	DefaultLeaseTTL      = 15 * time.Second
+	DefaultQueueMax      = 16_384
+	DefaultScriptTimeout = 2 * time.Second
+	DefaultSessionTTL    = 10 * time.Minute
+	DefaultSessionsMax   = 1_000_000
+	DefaultStreamMax     = 5_000_000
+
+	BatchLimit       = 1000 // what lua/reserve.lua promises to take
+	PartitionsLimit  = 1024
+	ScriptTimeoutMin = 10 * time.Millisecond
+)
+
+// Config configures an [Engine]. The zero value of each field but RedisURL means its default.
+type Config struct {
+	// BatchMax is how many requests one script call carries at most. Default 512, at most
+	// 1,000. 1 turns group commit off; only a benchmark wants that.
+	BatchMax int
+	// FlagTTL is how long a sold-out flag answers before one request probes, less up to a
+	// fifth of jitter. It bounds how late a node sells again when pub/sub is lost. Default
+	// 500 ms.
+	FlagTTL time.Duration
+	// IdleAfter is how long a lane stays without a request. Default 10 s.
+	IdleAfter time.Duration
+	// InFlight is how many script calls of one lane run at once. Default 2: one is decided by
+	// Redis while the replies of the other are handed out. More makes batches smaller.
+	InFlight int
+	// LanesMax is how many items may have a lane at once; requests for more are answered
+	// Overloaded. It bounds memory when ids are made up. Default 100,000.
+	LanesMax int
+	// LeaseTTL is how long a node id stays taken after its process has died. Default 15 s.
+	LeaseTTL time.Duration
+	// Logger receives what an operator should know. Default: discarded.
+	Logger *slog.Logger
+	// Partitions is over how many hash tags the items are spread. Stored in Redis by the
+	// first node; another number is refused. Default: what is stored, else 1 on a single
+	// Redis and 16 on a cluster.
+	Partitions int
+	// QueueMax is how many requests wait in a lane; more are answered Overloaded.
+	// Default 16,384.
+	QueueMax int
+	// RedisURL is redis://[user:password@]host:port[/db]; more hosts of a cluster as
+	// ?addr=host:port. Required.
+	RedisURL string
+	// Registerer receives the metrics. Default: none.
+	Registerer prometheus.Registerer
+	// ScriptTimeout bounds each call to Redis; after it the outcome is unknown. Default 2 s.
+	ScriptTimeout time.Duration
+	// SessionTTL bounds how long a session is served from memory although Redis invalidates
+	// it at once when it changes. Default 10 min.
+	SessionTTL time.Duration
+	// SessionsMax is how many sessions are kept in memory. Default 1,000,000 (about 200 MB
+	// when full).
+	SessionsMax int
+	// StreamMax is how many entries may wait in a partition's stream for the worker before
+	// requests are answered Overloaded. Default 5,000,000 (about 500 MB of Redis memory).
+	StreamMax int64
+}
+
+func (c Config) withDefaults() Config {
+	c.BatchMax = cmp.Or(c.BatchMax, DefaultBatchMax)
+	c.FlagTTL = cmp.Or(c.FlagTTL, DefaultFlagTTL)
+	c.IdleAfter = cmp.Or(c.IdleAfter, DefaultIdleAfter)
+	c.InFlight = cmp.Or(c.InFlight, DefaultInFlight)
+	c.LanesMax = cmp.Or(c.LanesMax, DefaultLanesMax)
+	c.LeaseTTL = cmp.Or(c.LeaseTTL, DefaultLeaseTTL)
+	c.QueueMax = cmp.Or(c.QueueMax, DefaultQueueMax)
+	c.ScriptTimeout = cmp.Or(c.ScriptTimeout, DefaultScriptTimeout)
+	c.SessionTTL = cmp.Or(c.SessionTTL, DefaultSessionTTL)
+	c.SessionsMax = cmp.Or(c.SessionsMax, DefaultSessionsMax)
+	c.StreamMax = cmp.Or(c.StreamMax, int64(DefaultStreamMax))
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.RedisURL == "":
+		return errors.New("engine: RedisURL is required, such as redis://127.0.0.1:6379")
+	case c.BatchMax < 1 || c.BatchMax > BatchLimit:
+		return fmt.Errorf("engine: BatchMax must be from 1 to %d, not %d", BatchLimit, c.BatchMax)
+	case c.FlagTTL < 0:
+		return fmt.Errorf("engine: FlagTTL must not be negative, but is %s", c.FlagTTL)
+	case c.IdleAfter < 0:
+		return fmt.Errorf("engine: IdleAfter must not be negative, but is %s", c.IdleAfter)
+	case c.InFlight < 1:
+		return fmt.Errorf("engine: InFlight must be at least 1, not %d", c.InFlight)
+	case c.LanesMax < 1:
+		return fmt.Errorf("engine: LanesMax must be at least 1, not %d", c.LanesMax)
+	case c.LeaseTTL < time.Second:
+		return fmt.Errorf("engine: LeaseTTL must be at least 1s, not %s", c.LeaseTTL)
+	case c.Partitions < 0 || c.Partitions > PartitionsLimit:
+		return fmt.Errorf("engine: Partitions must be from 0 to %d, not %d", PartitionsLimit, c.Partitions)
+	case c.QueueMax < c.BatchMax:
+		return fmt.Errorf("engine: QueueMax must be at least BatchMax %d, not %d", c.BatchMax, c.QueueMax)
+	case c.ScriptTimeout < ScriptTimeoutMin:
+		return fmt.Errorf("engine: ScriptTimeout must be at least %s, not %s", ScriptTimeoutMin, c.ScriptTimeout)
+	case c.SessionTTL < 0 || c.SessionsMax < 1:
+		return fmt.Errorf("engine: SessionTTL and SessionsMax must be positive, not %s and %d", c.SessionTTL, c.SessionsMax)
+	case c.StreamMax < 1:
+		return fmt.Errorf("engine: StreamMax must be at least 1, not %d", c.StreamMax)
+	}
+	return nil
+}

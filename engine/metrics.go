@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"flashsale"
+)
+
+// metrics of the engine, each resolved once so that the hot path only adds.
+type metrics struct {
+	registerer prometheus.Registerer
+	collectors []prometheus.Collector
+	outcomes   [flashsale.Overloaded + 1]prometheus.Counter
+	local      prometheus.Counter
+	faults     prometheus.Counter
+	batchSize  prometheus.Histogram
+	script     prometheus.Histogram
+}
+
+func newMetrics(e *Engine) (*metrics, error) {
+	outcomes := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "flashsale_reserve_outcomes_total",
+		Help: "Requests for units by outcome; those answered from a sold-out flag apart.",
+	}, []string{"outcome"})
+	m := &metrics{
+		registerer: e.config.Registerer,
+		local: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "flashsale_reserve_flagged_total",
+			Help: "Requests answered sold_out from the node's sold-out flag, without Redis.",
+		}),
+		faults: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "flashsale_reserve_faults_total",
+			Help: "Script calls that failed; each fails a whole batch.",
+		}),
+		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "flashsale_reserve_batch_size",
+			Help:    "Requests decided by one script call.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 11),
+		}),
+		script: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "flashsale_reserve_script_seconds",
+			Help:    "Duration of one script call, with its round trip.",
+			Buckets: prometheus.ExponentialBuckets(50e-6, 2, 16),
+		}),
+	}
+	for _, o := range flashsale.Outcomes() {
+		m.outcomes[o] = outcomes.WithLabelValues(o.String())
+	}
+	depth := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "flashsale_lane_depth",
+		Help: "Requests that wait in the lanes of this node.",
+	}, func() float64 {
+		total, _ := e.laneFigures()
+		return float64(total)
+	})
+	lanes := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "flashsale_lanes",
+		Help: "Items with a lane on this node.",
+	}, func() float64 {
+		_, count := e.laneFigures()
+		return float64(count)
+	})
+	if m.registerer == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{outcomes, m.local, m.faults, m.batchSize, m.script, depth, lanes} {
+		if err := m.registerer.Register(c); err != nil {
+			m.unregister()
+			return nil, fmt.Errorf("engine: metrics: %w", err)
+		}
+		m.collectors = append(m.collectors, c)
+	}
+	return m, nil
+}
+
+// ran counts one script call.
+func (m *metrics) ran(requests int, took time.Duration) {
+	m.batchSize.Observe(float64(requests))
+	m.script.Observe(took.Seconds())
+}
+
+func (m *metrics) unregister() {
+	for _, c := range m.collectors {
+		m.registerer.Unregister(c)
+	}
+}
+
+// laneFigures returns how many requests wait, and in how many lanes.
+func (e *Engine) laneFigures() (waiting, lanes int) {
+	e.lanesMu.RLock()
+	defer e.lanesMu.RUnlock()
+	for _, l := range e.lanes {
+		waiting += l.depth()
+	}
+	return waiting, len(e.lanes)
+}

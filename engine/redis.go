@@ -1,0 +1,138 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/redis/rueidis"
+)
+
+// scanCount is how many fields one HSCAN asks for: about half a millisecond of Redis' time.
+const scanCount = 1000
+
+// defaultClusterPartitions spreads the items over a cluster's nodes.
+const defaultClusterPartitions = 16
+
+// checkRedis refuses a Redis that may not be trusted with stock: too old for the scripts, or
+// set to evict keys when memory is short. Each node of a cluster is asked.
+func checkRedis(ctx context.Context, client rueidis.Client, logger *slog.Logger) error {
+	for _, node := range client.Nodes() {
+		if err := checkNode(ctx, node, logger); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkNode(ctx context.Context, client rueidis.Client, logger *slog.Logger) error {
+	info, err := readInfo(ctx, client)
+	if err != nil {
+		return err
+	}
+	major, _ := strconv.Atoi(strings.Split(info["redis_version"], ".")[0])
+	if major < 7 {
+		return fmt.Errorf("engine: redis %s is too old: 7.0 or newer is needed", info["redis_version"])
+	}
+	if policy := info["maxmemory_policy"]; policy != "noeviction" {
+		return fmt.Errorf("engine: redis maxmemory-policy is %q and could evict the stock: "+
+			"set it with CONFIG SET maxmemory-policy noeviction", policy)
+	}
+	if info["aof_enabled"] != "1" {
+		logger.Warn("redis keeps no append-only file: a restart loses every pending order; set appendonly yes")
+	}
+	return nil
+}
+
+// Durability tells in words what a crash of Redis may lose. What PostgreSQL has confirmed is
+// never lost.
+func (e *Engine) Durability(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
+	defer cancel()
+	info, err := readInfo(ctx, e.client)
+	if err != nil {
+		return "", err
+	}
+	if info["aof_enabled"] != "1" {
+		return "aof off: a redis crash loses every pending order", nil
+	}
+	config, err := e.client.Do(ctx, e.client.B().ConfigGet().Parameter("appendfsync").Build()).AsStrMap()
+	if err != nil {
+		return "aof on, appendfsync unknown: a redis crash may lose pending orders", nil // managed Redis forbids CONFIG; that is an answer
+	}
+	switch fsync := config["appendfsync"]; fsync {
+	case "always":
+		return "aof always: a redis crash loses no pending order", nil
+	case "everysec":
+		return "aof everysec: a redis crash may lose about 2 s of pending orders", nil
+	default:
+		return "aof " + fsync + ": a redis crash may lose what the system had not written, about 30 s of pending orders", nil
+	}
+}
+
+// RunID names this run of the Redis process: it changes when Redis restarts or fails over.
+func (e *Engine) RunID(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
+	defer cancel()
+	info, err := readInfo(ctx, e.client)
+	if err != nil {
+		return "", err
+	}
+	return info["run_id"], nil
+}
+
+func readInfo(ctx context.Context, client rueidis.Client) (map[string]string, error) {
+	text, err := client.Do(ctx, client.B().Info().Build()).ToString()
+	if err != nil {
+		return nil, fmt.Errorf("engine: redis info: %w", err)
+	}
+	info := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[name] = value
+		}
+	}
+	return info, nil
+}
+
+// agreePartitions makes all nodes use one number: the first stores it, the others take it,
+// and who was configured otherwise may not start, since it would look for items elsewhere.
+func agreePartitions(ctx context.Context, client rueidis.Client, want int) (int, error) {
+	first := want
+	if first == 0 {
+		info, err := readInfo(ctx, client)
+		if err != nil {
+			return 0, err
+		}
+		first = 1
+		if info["cluster_enabled"] == "1" {
+			first = defaultClusterPartitions
+		}
+	}
+	set := client.B().Set().Key(partitionsKey).Value(strconv.Itoa(first)).Nx().Build()
+	if result := client.Do(ctx, set); result.Error() != nil && !isNil(result) {
+		return 0, fmt.Errorf("engine: store partitions: %w", result.Error())
+	}
+	stored, err := client.Do(ctx, client.B().Get().Key(partitionsKey).Build()).AsInt64()
+	if err != nil {
+		return 0, fmt.Errorf("engine: read partitions: %w", err)
+	}
+	if stored < 1 || stored > PartitionsLimit {
+		return 0, fmt.Errorf("engine: key %s holds %d, which is no number of partitions", partitionsKey, stored)
+	}
+	if want != 0 && int64(want) != stored {
+		return 0, fmt.Errorf("engine: configured for %d partitions, but this redis was started with %d: "+
+			"set the same number on every node, or none", want, stored)
+	}
+	return int(stored), nil
+}
+
+func (e *Engine) scanPage(ctx context.Context, key string, cursor uint64) (rueidis.ScanEntry, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
+	defer cancel()
+	return e.client.Do(ctx, e.client.B().Hscan().Key(key).Cursor(cursor).Count(scanCount).Build()).AsScanEntry()
+}
+
+func isNil(result rueidis.RedisResult) bool { return rueidis.IsRedisNil(result.Error()) }
