@@ -1,0 +1,105 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"flashsale"
+)
+
+// GuardedAfterClose is how long after its close an item is still watched over: what is still in
+// the stream then, or paid late, needs its account in Redis.
+const GuardedAfterClose = 24 * time.Hour
+
+const guardedSQL = `
+SELECT ` + itemColumns + `, i.sequence
+FROM items i JOIN products p ON p.id = i.product_id
+WHERE i.generation > 0 AND (i.closes_at > now() - make_interval(secs => $1)
+    OR EXISTS (SELECT 1 FROM outbox o WHERE o.item_id = i.id))
+ORDER BY i.id`
+
+// Guarded returns the items that Redis must hold: those that were loaded and are not long
+// closed, or to which something is owed.
+func (l *Ledger) Guarded(ctx context.Context) ([]flashsale.GuardedItem, error) {
+	rows, _ := l.pool.Query(ctx, guardedSQL, GuardedAfterClose.Seconds()) // its error comes with the rows
+	guarded, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (g flashsale.GuardedItem, err error) {
+		return g, row.Scan(append(itemFields(&g.Item), &g.Sequence)...)
+	})
+	return guarded, classify("guarded items", err)
+}
+
+const liveOrdersSQL = `
+SELECT ` + orderColumns + ` FROM orders
+WHERE item_id = $1 AND status IN ('unpaid', 'paid', 'refunding') ORDER BY order_no`
+
+// The number of the next outbox row is drawn while the item is locked, so no restock of this
+// item will ever have a number up to the last one drawn by anybody.
+const lastRestockSQL = `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM outbox_id_seq`
+
+const owedToItemSQL = `
+SELECT id, kind, item_id, coalesce(order_no, 0), coalesce(user_id, ''), quantity
+FROM outbox WHERE item_id = $1 ORDER BY id`
+
+const nextGenerationSQL = `
+UPDATE items SET generation = generation + 1, sequence = 0 WHERE id = $1`
+
+// Rebuild locks an item, so that no order of it is persisted, cancelled or restocked, keeps the
+// relay from carrying anything out, and calls fn with all that Redis ought to hold. If fn
+// returns true the next generation is committed and what was owed is struck off, because the
+// caller then writes to Redis what fn was given, in that generation. Otherwise nothing changes.
+func (l *Ledger) Rebuild(
+	ctx context.Context, id flashsale.ItemID, fn func(flashsale.RebuildState) (rebuilt bool, err error),
+) error {
+	return l.transact(ctx, "rebuild item "+id.String(), pgx.TxOptions{}, func(tx pgx.Tx) error {
+		var state flashsale.RebuildState
+		_, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, relayLock)
+		if err != nil {
+			return fmt.Errorf("wait for the relay: %w", err)
+		}
+		if state.Item, err = lockItem(ctx, tx, id); err != nil {
+			return err
+		}
+		rows, _ := tx.Query(ctx, liveOrdersSQL, int64(id)) // its error comes with the rows
+		if state.Orders, err = pgx.CollectRows(rows, scanOrder); err != nil {
+			return fmt.Errorf("live orders: %w", err)
+		}
+		rows, _ = tx.Query(ctx, owedToItemSQL, int64(id))
+		if state.Owed, err = pgx.CollectRows(rows, scanOutboxRow); err != nil {
+			return fmt.Errorf("owed: %w", err)
+		}
+		if err := tx.QueryRow(ctx, lastRestockSQL).Scan(&state.Restock); err != nil {
+			return fmt.Errorf("last restock: %w", err)
+		}
+		rebuilt, err := fn(state)
+		if err != nil || !rebuilt {
+			return err
+		}
+		owed := make([]int64, len(state.Owed))
+		for i, row := range state.Owed {
+			owed[i] = row.ID
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM outbox WHERE id = ANY ($1)`, owed); err != nil {
+			return fmt.Errorf("strike off what was owed: %w", err)
+		}
+		_, err = tx.Exec(ctx, nextGenerationSQL, int64(id))
+		return err
+	})
+}
+
+const dueSalesSQL = `
+SELECT DISTINCT sale_id FROM items
+WHERE generation = 0 AND opens_at <= $1 AND closes_at > now() ORDER BY sale_id`
+
+// DueSales returns the sales with items that open by the given moment, have not closed, and
+// were never loaded into Redis.
+func (l *Ledger) DueSales(ctx context.Context, before time.Time) ([]flashsale.SaleID, error) {
+	rows, _ := l.pool.Query(ctx, dueSalesSQL, before) // its error comes with the rows
+	sales, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (id flashsale.SaleID, err error) {
+		err = row.Scan((*int64)(&id))
+		return id, err
+	})
+	return sales, classify("due sales", err)
+}
