@@ -1,0 +1,138 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"flashsale"
+)
+
+// fakeTrades ends so many payments at each call, after so many faults.
+type fakeTrades struct {
+	calls  chan int
+	faults int
+}
+
+func (f *fakeTrades) CloseDue(ctx context.Context, limit int) (int, error) {
+	select {
+	case f.calls <- limit:
+	case <-ctx.Done():
+	}
+	if f.faults > 0 {
+		f.faults--
+		return 0, errors.New("gateway is away")
+	}
+	return 1, nil
+}
+
+// Payments are ended again and again, also after a fault, and whoever cancels is woken each time.
+func TestCloser(t *testing.T) {
+	t.Parallel()
+	trades := &fakeTrades{calls: make(chan int), faults: 1}
+	config := Config{Trades: trades, CancelEvery: time.Millisecond}.withDefaults()
+	metrics, err := newMetrics(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	woken := newWake()
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); newCloser(config, metrics, woken).run(ctx, t.Context()) }()
+	for range 3 {
+		select {
+		case limit := <-trades.calls:
+			if limit != closeBatch {
+				t.Errorf("limit %d", limit)
+			}
+		case <-time.After(patience):
+			t.Fatal("not called")
+		}
+	}
+	select {
+	case <-woken:
+	case <-time.After(patience):
+		t.Error("the canceller was not woken")
+	}
+	stop()
+	for running := true; running; {
+		select {
+		case <-trades.calls:
+		case <-done:
+			running = false
+		}
+	}
+	wantMetric(t, "faults", metrics.faults.WithLabelValues("closer"), 1)
+}
+
+// Invariant 5 is judged when there is money to look at: sums at once, a contradiction once two
+// samples in a row have it, because a payment under way looks like one.
+func TestJudge_Money(t *testing.T) {
+	t.Parallel()
+	with := func(figures []flashsale.MoneyFigures, broken ...string) *sample {
+		return &sample{money: &flashsale.MoneyReport{Figures: figures, Broken: broken, Open: 2}}
+	}
+	fine := []flashsale.MoneyFigures{{Method: flashsale.Alipay, Received: 6, Held: 1, Refunding: 2, Refunded: 3}}
+	wrong := []flashsale.MoneyFigures{{Method: flashsale.Points, Received: 7, Held: 1, Refunding: 2, Refunded: 3}}
+	for name, c := range map[string]struct {
+		now, before *sample
+		broken      int
+	}{
+		"sound":                   {with(fine), with(fine), 0},
+		"sums differ":             {with(wrong), with(fine), 1},
+		"seen once":               {with(fine, "a"), with(fine, "b"), 0},
+		"seen twice":              {with(fine, "a", "b"), with(fine, "b"), 1},
+		"seen first":              {with(fine, "a"), nil, 1},
+		"nothing looked at":       {&sample{}, nil, -1},
+		"not looked at the first": {with(fine, "a"), &sample{}, 1},
+	} {
+		report := c.now.judge(c.before, c.before)
+		found := -1
+		for n, invariant := range report.Invariants {
+			if invariant.Number == moneyAddsUp {
+				found = len(invariant.Broken)
+				if n != len(report.Invariants)-2 {
+					t.Errorf("%s: invariant 5 is the %dth line", name, n)
+				}
+			}
+		}
+		if found != c.broken || found >= 0 && (report.Paying != 2 || len(report.Money) != 1) {
+			t.Errorf("%s: broken %d, want %d: %+v", name, found, c.broken, report)
+		}
+	}
+}
+
+// Results of a server's own reach whoever waits, as those of the worker do.
+func TestHerald(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	config := s.config()
+	herald, err := NewHerald(s.url, config.Logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := s.client.PSubscribe(t.Context(), "fs:results:*")
+	defer heard.Close()
+	if _, err := heard.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	herald.Tell(t.Context(), []flashsale.Result{{OrderNo: 42, User: "ann", Status: flashsale.Paid}})
+	message, err := heard.ReceiveTimeout(t.Context(), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `[{"order_no":"42","user":"ann","status":"paid"}]`
+	if m, ok := message.(*redis.Message); !ok || m.Payload != want {
+		t.Errorf("heard %v, want %s", message, want)
+	}
+	if err := herald.Close(); err != nil {
+		t.Error(err)
+	}
+	herald.Tell(t.Context(), []flashsale.Result{{OrderNo: 42}}) // logged, no more
+	if _, err := NewHerald("nowhere", config.Logger); err == nil {
+		t.Error("a URL that is none is accepted")
+	}
+}

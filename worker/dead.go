@@ -1,0 +1,213 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"flashsale"
+	"flashsale/engine"
+	"flashsale/lua"
+)
+
+var deadRetryScript = redis.NewScript(lua.DeadRetry)
+
+// DeadEngine is Redis' side of the engine as the dead letters need it.
+type DeadEngine interface {
+	Item(ctx context.Context, item flashsale.ItemID) (engine.Account, error)
+	Release(ctx context.Context, item flashsale.ItemID, orders []engine.Held) (released int, err error)
+}
+
+// DeadLedger is the ledger of record as the dead letters need it.
+type DeadLedger interface {
+	// Order returns an order, or [flashsale.ErrNotFound].
+	Order(ctx context.Context, no flashsale.OrderNo) (flashsale.Order, error)
+}
+
+// DeadLettersConfig configures [DeadLetters].
+type DeadLettersConfig struct {
+	// Engine gives units back. Required.
+	Engine DeadEngine
+	// Ledger is the ledger of record. Required.
+	Ledger DeadLedger
+	// Partitions is how many streams there are. Default 1.
+	Partitions int
+	// RedisURL is that of the worker. Required.
+	RedisURL string
+}
+
+// DeadLetters are the entries that no transaction could ever hold, for an operator to look at,
+// to try again after the cause is mended, or to drop. Each holds its units until then.
+// Close it afterwards.
+type DeadLetters struct {
+	config DeadLettersConfig
+	client redis.UniversalClient
+}
+
+// DeadLetter is one entry with the reason why it was set aside.
+type DeadLetter struct {
+	ID     string            `json:"id"`     // <partition>/<id in the dead stream>
+	Entry  string            `json:"entry"`  // the id that it had in the stream of orders
+	Reason string            `json:"reason"` // of the ledger or of the decoder
+	At     time.Time         `json:"at"`     // when it was set aside
+	Fields map[string]string `json:"fields"` // of the entry, as they are: they may hold anything
+}
+
+// NewDeadLetters checks the configuration. It connects to nothing.
+func NewDeadLetters(config DeadLettersConfig) (*DeadLetters, error) {
+	config.Partitions = cmp.Or(config.Partitions, 1)
+	switch {
+	case config.RedisURL == "":
+		return nil, errors.New("dead letters: RedisURL is required")
+	case config.Engine == nil || config.Ledger == nil:
+		return nil, errors.New("dead letters: Engine and Ledger are required")
+	case config.Partitions < 1:
+		return nil, fmt.Errorf("dead letters: Partitions must be positive, not %d", config.Partitions)
+	}
+	client, err := newClient(config.RedisURL, poolSpare)
+	if err != nil {
+		return nil, err
+	}
+	return &DeadLetters{config: config, client: client}, nil
+}
+
+// Close closes the connections.
+func (d *DeadLetters) Close() error { return d.client.Close() }
+
+// List returns the dead letters, partition by partition, the oldest first, at most limit.
+func (d *DeadLetters) List(ctx context.Context, limit int) ([]DeadLetter, error) {
+	var letters []DeadLetter
+	for p := 0; p < d.config.Partitions && len(letters) < limit; p++ {
+		entries, err := d.client.XRangeN(ctx, engine.DeadKey(p), "-", "+", int64(limit-len(letters))).Result()
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", engine.DeadKey(p), err)
+		}
+		for _, entry := range entries {
+			letters = append(letters, newDeadLetter(p, entry))
+		}
+	}
+	return letters, nil
+}
+
+func newDeadLetter(partition int, entry redis.XMessage) DeadLetter {
+	letter := DeadLetter{
+		ID:     strconv.Itoa(partition) + "/" + entry.ID,
+		Fields: make(map[string]string, len(entry.Values)),
+	}
+	for name, value := range entry.Values {
+		letter.Fields[name], _ = value.(string) // go-redis gives strings
+	}
+	letter.Entry, letter.Reason = letter.Fields["entry"], letter.Fields["reason"]
+	delete(letter.Fields, "entry")
+	delete(letter.Fields, "reason")
+	ms, _, _ := strings.Cut(entry.ID, "-")
+	if n, err := strconv.ParseInt(ms, 10, 64); err == nil {
+		letter.At = time.UnixMilli(n)
+	}
+	return letter
+}
+
+// Retry puts a dead letter back into its stream, where the workers try it again. If nothing was
+// mended it comes back as another dead letter. One that was retried or dropped before is
+// [flashsale.ErrNotFound].
+func (d *DeadLetters) Retry(ctx context.Context, id string) error {
+	p, entry, err := d.locate(id)
+	if err != nil {
+		return fmt.Errorf("retry dead letter: %w", err)
+	}
+	keys := []string{engine.DeadKey(p), engine.OrdersKey(p)}
+	reply, err := deadRetryScript.Run(ctx, d.client, keys, entry).Int64Slice()
+	switch {
+	case err != nil:
+		return fmt.Errorf("retry dead letter %s: %w", id, err)
+	case len(reply) != 1:
+		return fmt.Errorf("retry dead letter %s: %w", id, errReply)
+	case reply[0] == lua.DeadRetryGone:
+		return fmt.Errorf("retry dead letter %s: %w", id, flashsale.ErrNotFound)
+	case reply[0] == lua.DeadRetryForeign:
+		return fmt.Errorf("retry dead letter %s: it does not hold an entry: %w", id, flashsale.ErrConflict)
+	}
+	return nil
+}
+
+// Drop removes a dead letter for ever and gives its units back, so that the user may buy again,
+// if it tells whose order it is. After an error, drop it again rather than retry it: its units
+// may be given back already. One that is gone is [flashsale.ErrNotFound].
+func (d *DeadLetters) Drop(ctx context.Context, id string) error {
+	p, entry, err := d.locate(id)
+	if err != nil {
+		return fmt.Errorf("drop dead letter: %w", err)
+	}
+	found, err := d.client.XRangeN(ctx, engine.DeadKey(p), entry, entry, 1).Result()
+	if err != nil {
+		return fmt.Errorf("drop dead letter %s: %w", id, err)
+	}
+	if len(found) == 0 {
+		return fmt.Errorf("drop dead letter %s: %w", id, flashsale.ErrNotFound)
+	}
+	if order, ok := newDeadLetter(p, found[0]).order(); ok {
+		if err := d.release(ctx, order); err != nil {
+			return fmt.Errorf("drop dead letter %s: %w", id, err)
+		}
+	}
+	if err := d.client.XDel(ctx, engine.DeadKey(p), entry).Err(); err != nil {
+		return fmt.Errorf("drop dead letter %s: %w", id, err)
+	}
+	return nil
+}
+
+// release gives an order's units back unless the ledger holds that very order: then its units
+// are the ledger's, and the dead letter is but a spoiled copy.
+func (d *DeadLetters) release(ctx context.Context, order flashsale.Order) error {
+	stored, err := d.config.Ledger.Order(ctx, order.OrderNo)
+	switch {
+	case err == nil && stored.ItemID == order.ItemID && stored.User == order.User:
+		return nil
+	case err != nil && !errors.Is(err, flashsale.ErrNotFound):
+		return err
+	}
+	_, err = d.config.Engine.Release(ctx, order.ItemID, []engine.Held{{OrderNo: order.OrderNo, User: order.User}})
+	if !errors.Is(err, engine.ErrNotReady) {
+		return err
+	}
+	// An item that Redis does not hold counts no units for it, and if it is rebuilt, neither.
+	if _, missing := d.config.Engine.Item(ctx, order.ItemID); errors.Is(missing, flashsale.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// order reads of whom the units are. The rest of the entry may be what is wrong with it.
+func (l DeadLetter) order() (order flashsale.Order, ok bool) {
+	no, noErr := flashsale.ParseID[flashsale.OrderNo](l.Fields["order"])
+	item, itemErr := flashsale.ParseID[flashsale.ItemID](l.Fields["item"])
+	order = flashsale.Order{OrderNo: no, ItemID: item, User: l.Fields["user"]}
+	return order, noErr == nil && itemErr == nil && flashsale.ValidUser(order.User)
+}
+
+// locate reads <partition>/<id>.
+func (d *DeadLetters) locate(id string) (partition int, entry string, err error) {
+	text, entry, ok := strings.Cut(id, "/")
+	partition, err = strconv.Atoi(text)
+	if !ok || err != nil || partition < 0 || !validEntryID(entry) {
+		return 0, "", fmt.Errorf("%.80q is no <partition>/<id>: %w", id, flashsale.ErrMalformedID)
+	}
+	if partition >= d.config.Partitions {
+		return 0, "", fmt.Errorf("%s: partition %d of %d: %w", id, partition, d.config.Partitions, flashsale.ErrNotFound)
+	}
+	return partition, entry, nil
+}
+
+// validEntryID wants <ms>-<n>, so that nothing else, such as a range, comes to Redis.
+func validEntryID(id string) bool {
+	ms, n, ok := strings.Cut(id, "-")
+	_, msErr := strconv.ParseUint(ms, 10, 64)
+	_, nErr := strconv.ParseUint(n, 10, 64)
+	return ok && msErr == nil && nErr == nil
+}

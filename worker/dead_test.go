@@ -1,0 +1,204 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"flashsale"
+	"flashsale/engine"
+	"flashsale/internal/devstack/stacktest"
+)
+
+func (s *setup) deadLetters(t *testing.T) *DeadLetters {
+	t.Helper()
+	d, err := NewDeadLetters(DeadLettersConfig{Engine: s.engine, Ledger: s.ledger, RedisURL: s.url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// poison makes the ledger refuse the orders of a user for ever, as long as it is told so.
+func (s *setup) poison(user string) {
+	s.ledger.onPersist = func(_ context.Context, orders []flashsale.Order) error {
+		for _, order := range orders {
+			if order.User == user {
+				return fmt.Errorf("order %d: %w: not storable", order.OrderNo, flashsale.ErrPermanent)
+			}
+		}
+		return nil
+	}
+}
+
+// list wants exactly n dead letters.
+func (s *setup) list(t *testing.T, d *DeadLetters, n int) []DeadLetter {
+	t.Helper()
+	letters, err := d.List(t.Context(), 100)
+	if err != nil || len(letters) != n {
+		t.Fatalf("%d dead letters, %v; want %d: %+v", len(letters), err, n, letters)
+	}
+	return letters
+}
+
+// A dead letter tells what it is. Once the cause is mended it is persisted as if nothing had
+// happened; tried before that it comes back.
+func TestDeadLetters_Retry(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	s.sale(50, 0)
+	s.poison("ann")
+	reply := s.ask(t, "ann", "the-key")
+	s.ask(t, "bob", "")
+	s.persist()
+	d := s.deadLetters(t)
+	letter := s.list(t, d, 1)[0]
+	if letter.Fields["order"] != reply.OrderNo.String() || letter.Fields["user"] != "ann" || letter.Fields["key"] != "the-key" ||
+		letter.Entry == "" || letter.Reason == "" || time.Since(letter.At) > time.Minute || letter.Fields["reason"] != "" {
+		t.Errorf("letter %+v", letter)
+	}
+
+	if err := d.Retry(t.Context(), letter.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.persist()
+	again := s.list(t, d, 1)[0]
+	if again.ID == letter.ID {
+		t.Error("the letter never left")
+	}
+	if err := d.Retry(t.Context(), letter.ID); !errors.Is(err, flashsale.ErrNotFound) {
+		t.Errorf("retried twice: %v", err)
+	}
+
+	s.ledger.onPersist = nil
+	if err := d.Retry(t.Context(), again.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.persist()
+	s.list(t, d, 0)
+	if order, err := s.ledger.Order(t.Context(), reply.OrderNo); err != nil || order.Status != flashsale.Unpaid {
+		t.Errorf("order %+v, %v", order, err)
+	}
+	s.wantClean(t)
+}
+
+// A dropped letter gives its units back, once, and its user may buy again.
+func TestDeadLetters_Drop(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	s.sale(50, 0)
+	s.poison("ann")
+	s.ask(t, "ann", "")
+	s.persist()
+	s.client.XAdd(t.Context(), addArgs(engine.OrdersKey(0), "no", "order")) // nobody's
+	s.persist()
+	d := s.deadLetters(t)
+	letters := s.list(t, d, 2)
+	s.wantAccount(t, 49, 1, engine.StateOpen)
+
+	if _, err := s.engine.Fence(t.Context(), 1, "fence"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Drop(t.Context(), letters[0].ID); !errors.Is(err, engine.ErrNotReady) {
+		t.Errorf("behind a fence: %v", err)
+	}
+	s.list(t, d, 2)
+	s.client.HSet(t.Context(), engine.ItemKey(0, 1), "state", engine.StateOpen)
+
+	for _, letter := range letters {
+		if err := d.Drop(t.Context(), letter.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Drop(t.Context(), letter.ID); !errors.Is(err, flashsale.ErrNotFound) {
+			t.Errorf("dropped twice: %v", err)
+		}
+	}
+	s.list(t, d, 0)
+	s.wantAccount(t, 50, 1, engine.StateOpen)
+	s.ledger.onPersist = nil
+	if got := s.ask(t, "ann", ""); got.Outcome != flashsale.Accepted {
+		t.Errorf("ann buys again: %s", got.Outcome)
+	}
+	s.persist()
+	s.wantClean(t)
+}
+
+// The units of an order that the ledger holds are not given back with a spoiled copy of its
+// entry; an order whose number another order has are; and an item that Redis does not hold
+// keeps no letter from being dropped.
+func TestDeadLetters_DropSpares(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	s.sale(50, 0)
+	live := s.ask(t, "ann", "")
+	s.persist()
+	s.client.XAdd(t.Context(), addArgs(engine.DeadKey(0), "entry", "1-1", "reason", "field unknown",
+		"order", live.OrderNo.String(), "item", "1", "user", "ann", "color", "red"))
+	s.client.HSet(t.Context(), engine.BuyersKey(0, 1), "bob", live.OrderNo.String()+" 1 ")
+	s.client.HIncrBy(t.Context(), engine.ItemKey(0, 1), "stock", -1)
+	s.client.XAdd(t.Context(), addArgs(engine.DeadKey(0), "entry", "2-1", "reason", "number taken",
+		"order", live.OrderNo.String(), "item", "1", "user", "bob"))
+	s.client.XAdd(t.Context(), addArgs(engine.DeadKey(0), "entry", "3-1", "reason", "no item",
+		"order", "123", "item", "99", "user", "cat"))
+	d := s.deadLetters(t)
+	for _, letter := range s.list(t, d, 3) {
+		if err := d.Drop(t.Context(), letter.ID); err != nil {
+			t.Errorf("%s: %v", letter.ID, err)
+		}
+	}
+	s.list(t, d, 0)
+	s.wantAccount(t, 49, 1, engine.StateOpen)
+	if got := s.ask(t, "ann", ""); got.Outcome != flashsale.DuplicateOrder {
+		t.Errorf("ann: %s", got.Outcome)
+	}
+	s.wantClean(t)
+}
+
+// Ids are checked before they come near Redis, and the list is bounded over the partitions.
+func TestDeadLetters_Bounds(t *testing.T) {
+	t.Parallel()
+	s := newSetupOn(t, stacktest.Redis(t))
+	d, err := NewDeadLetters(DeadLettersConfig{Engine: s.engine, Ledger: s.ledger, Partitions: 2, RedisURL: s.url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, id := range []string{"", "1-1", "x/1-1", "0/", "0/-", "0/1", "0/(1-1", "0/1-1-1", "-1/1-1", "0/ 1-1"} {
+		if err := d.Retry(t.Context(), id); !errors.Is(err, flashsale.ErrMalformedID) {
+			t.Errorf("retry %q: %v", id, err)
+		}
+		if err := d.Drop(t.Context(), id); !errors.Is(err, flashsale.ErrMalformedID) {
+			t.Errorf("drop %q: %v", id, err)
+		}
+	}
+	if err := d.Retry(t.Context(), "2/1-1"); !errors.Is(err, flashsale.ErrNotFound) {
+		t.Errorf("no such partition: %v", err)
+	}
+	for p := range 2 {
+		for range 3 {
+			s.client.XAdd(t.Context(), addArgs(engine.DeadKey(p), "a", "b"))
+		}
+	}
+	for limit, want := range map[int]int{0: 0, 2: 2, 4: 4, 100: 6} {
+		if letters, err := d.List(t.Context(), limit); err != nil || len(letters) != want {
+			t.Errorf("limit %d: %d letters, %v", limit, len(letters), err)
+		}
+	}
+	letters, err := d.List(t.Context(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Retry(t.Context(), letters[5].ID); !errors.Is(err, flashsale.ErrConflict) {
+		t.Errorf("not an entry of ours: %v", err)
+	}
+	if err := d.Drop(t.Context(), letters[5].ID); err != nil {
+		t.Errorf("not an entry of ours: %v", err)
+	}
+}

@@ -1,0 +1,51 @@
+// Package worker is what runs behind a sale: it makes pending orders a promise, carries out
+// what committed transactions owe to Redis, cancels what is not paid in time, loads items
+// before their sale, rebuilds what Redis has lost and proves that nothing is lost.
+//
+//	w, err := worker.New(worker.Config{RedisURL: url, Ledger: ledger, Engine: engine})
+//	…
+//	err = w.Run(ctx) // until ctx ends and what was in hand is flushed
+//
+// # Delivery
+//
+// Every entry of a stream reaches the ledger at least once, and counts there exactly once:
+//
+//   - An entry leaves the stream only by ack.lua, after the transaction that holds its order
+//     has committed, or by dead_letter.lua, when no transaction can ever hold it. Neither age,
+//     length nor a count of deliveries removes one.
+//   - Until then it is in the pending entries list of a consumer. A consumer reads its own
+//     list when it starts and after every fault, because the reply that delivered an entry may
+//     have been lost; entries of consumers that died are claimed by the others.
+//   - So an entry may come twice: after a crash between commit and ack, after a claim from a
+//     consumer that was slow rather than dead. The order number is its identity, never the
+//     stream id, and the ledger takes each number once.
+//
+// While the ledger is away the consumer keeps its batch, reads no further and tries again; the
+// stream keeps the rest, and a full stream makes reserve.lua answer overloaded.
+//
+// A batch that the ledger can never store is halved until the one poison entry is alone; it is
+// set aside in the dead stream with the reason, and its neighbours are persisted. There it holds
+// its units until an operator retries or drops it, see [DeadLetters].
+//
+// # When Redis loses its memory
+//
+// The guardian compares what Redis holds with what the ledger has seen. An item that is gone,
+// of another generation or behind in its sequence is taken off sale; what the stream still holds
+// of it is persisted; then it is written anew as the ledger has it, in a new generation, and
+// sells on. After a restart of Redis, when the engine answers not_ready, this is done to every
+// item, and then the guardian vouches for Redis. A confirmed order is never forgotten, and a
+// pending one that Redis has lost is never confirmed afterwards: the ledger rejects whatever is
+// of an older generation. The argument is at rebuilder. By hand the same is a [Rebuilder].
+//
+// # One worker of many
+//
+// Consumers, canceller and relay share their work by what the stores lock. Preheating on
+// schedule and rebuilding are done by one worker at a time, under the Redis locks
+// fs:lock:preheat and fs:lock:guardian. The locks save work; no correctness rests on them.
+//
+// # Not promised
+//
+// Results on pub/sub are at most once: whoever needs one asks the ledger. Orders are persisted
+// about in the order of their decision, not exactly: claims and several workers mix them.
+// Any number of workers may run on one Redis and one ledger, each with a name of its own.
+package worker

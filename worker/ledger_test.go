@@ -1,0 +1,158 @@
+package worker
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"flashsale"
+)
+
+// What the fake ledger does for the guardian, the scheduler, the audit watcher and the dead
+// letters.
+
+func (l *fakeLedger) Guarded(context.Context) (guarded []flashsale.GuardedItem, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.away {
+		return nil, errAway
+	}
+	for _, id := range slices.Sorted(maps.Keys(l.items)) {
+		if item := l.items[id]; item.Generation > 0 {
+			guarded = append(guarded, flashsale.GuardedItem{Item: *item, Sequence: l.sequence(*item)})
+		}
+	}
+	return guarded, nil
+}
+
+// sequence needs the lock.
+func (l *fakeLedger) sequence(item flashsale.Item) (sequence int64) {
+	for _, order := range l.orders {
+		if order.ItemID == item.ID && order.Generation == item.Generation {
+			sequence = max(sequence, order.Sequence)
+		}
+	}
+	return sequence
+}
+
+func (l *fakeLedger) Rebuild(_ context.Context, id flashsale.ItemID, fn func(flashsale.RebuildState) (bool, error)) error {
+	l.relay.Lock()
+	defer l.relay.Unlock()
+	rebuilt, err := l.rebuild(id, fn)
+	if err == nil && rebuilt && l.onRebuild != nil {
+		err = l.onRebuild(true)
+	}
+	return err
+}
+
+func (l *fakeLedger) rebuild(id flashsale.ItemID, fn func(flashsale.RebuildState) (bool, error)) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	item := l.items[id]
+	switch {
+	case l.away:
+		return false, errAway
+	case item == nil:
+		return false, flashsale.ErrNotFound
+	}
+	state := flashsale.RebuildState{Item: *item, Restock: l.rows}
+	for _, order := range l.orders {
+		if order.ItemID == id && order.Status.Live() {
+			state.Orders = append(state.Orders, order)
+		}
+	}
+	for _, row := range l.outbox {
+		if row.ItemID == id {
+			state.Owed = append(state.Owed, row)
+		}
+	}
+	rebuilt, err := fn(state)
+	if err != nil || !rebuilt {
+		return false, err
+	}
+	if l.onRebuild != nil {
+		if err := l.onRebuild(false); err != nil {
+			return false, err
+		}
+	}
+	item.Generation++
+	l.outbox = slices.DeleteFunc(l.outbox, func(row flashsale.OutboxRow) bool { return row.ItemID == id })
+	return true, nil
+}
+
+func (l *fakeLedger) DueSales(_ context.Context, before time.Time) (due []flashsale.SaleID, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.away {
+		return nil, errAway
+	}
+	for _, item := range l.items {
+		if item.Generation == 0 && !item.OpensAt.After(before) && item.ClosesAt.After(time.Now()) &&
+			!slices.Contains(due, item.SaleID) {
+			due = append(due, item.SaleID)
+		}
+	}
+	return due, nil
+}
+
+func (l *fakeLedger) SetPaused(_ context.Context, id flashsale.ItemID, paused bool) (flashsale.Item, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	item := l.items[id]
+	if item == nil {
+		return flashsale.Item{}, flashsale.ErrNotFound
+	}
+	item.Paused = paused
+	kind := flashsale.Resume
+	if paused {
+		kind = flashsale.Pause
+	}
+	l.owe(flashsale.OutboxRow{Kind: kind, ItemID: id})
+	return *item, nil
+}
+
+func (l *fakeLedger) Order(_ context.Context, no flashsale.OrderNo) (flashsale.Order, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if order, ok := l.orders[no]; ok {
+		return order, nil
+	}
+	return flashsale.Order{}, flashsale.ErrNotFound
+}
+
+// restock adds units and owes them.
+func (l *fakeLedger) restock(id flashsale.ItemID, add int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.items[id].Total += int64(add)
+	l.items[id].Stock += int64(add)
+	l.owe(flashsale.OutboxRow{Kind: flashsale.Restock, ItemID: id, Quantity: add})
+}
+
+// cancel ends a live order and owes its units.
+func (l *fakeLedger) cancel(no flashsale.OrderNo) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	order := l.orders[no]
+	order.Status = flashsale.Cancelled
+	l.orders[no] = order
+	l.items[order.ItemID].Stock += int64(order.Quantity)
+	l.owe(flashsale.OutboxRow{
+		Kind: flashsale.Release, ItemID: order.ItemID, OrderNo: no, User: order.User, Quantity: order.Quantity,
+	})
+}
+
+// item returns a copy.
+func (l *fakeLedger) item(id flashsale.ItemID) flashsale.Item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return *l.items[id]
+}
+
+// setAway makes the ledger refuse, or answer again, whatever the jobs beside the sale ask.
+func (l *fakeLedger) setAway(away bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.away = away
+}

@@ -1,0 +1,166 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"flashsale/engine"
+)
+
+const sampleEvery = 5 * time.Second
+
+// metrics of the worker.
+type metrics struct {
+	batchSize      prometheus.Histogram
+	persistSeconds prometheus.Histogram
+
+	persisted    prometheus.Counter
+	rejected     prometheus.Counter
+	cancelled    prometheus.Counter
+	deadLettered prometheus.Counter
+	lost         prometheus.Counter
+	claimed      prometheus.Counter
+	rebuilt      prometheus.Counter
+	preheated    prometheus.Counter
+	paused       prometheus.Counter
+	relayed      *prometheus.CounterVec // by kind
+	faults       *prometheus.CounterVec // by component
+
+	streamLength  *prometheus.GaugeVec // by partition, as the following
+	streamLag     *prometheus.GaugeVec
+	streamPending *prometheus.GaugeVec
+	deadLength    *prometheus.GaugeVec
+	outbox        prometheus.Gauge
+	outboxWaiting prometheus.Gauge
+	suspects      prometheus.Gauge
+
+	gap    *prometheus.GaugeVec // by item
+	broken *prometheus.GaugeVec // by invariant
+}
+
+func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	gauges := func(name, help, label string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{label})
+	}
+	m := &metrics{
+		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "flashsale_persist_batch_size",
+			Help:    "Orders of one batch.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 13),
+		}),
+		persistSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "flashsale_persist_seconds",
+			Help:    "Duration of one transaction that persists orders.",
+			Buckets: prometheus.ExponentialBuckets(500e-6, 2, 16),
+		}),
+		persisted: counter("flashsale_persisted_orders_total",
+			"Orders that the ledger holds now; redelivered ones count again."),
+		rejected: counter("flashsale_rejected_orders_total",
+			"Orders that the ledger refused; redelivered ones count again."),
+		cancelled:    counter("flashsale_cancelled_orders_total", "Orders cancelled at their pay deadline."),
+		deadLettered: counter("flashsale_dead_lettered_total", "Entries set aside because they can never be persisted."),
+		lost: counter("flashsale_lost_entries_total",
+			"Entries removed from a stream before they were persisted. Each is a lost order: raise the alarm."),
+		claimed: counter("flashsale_claimed_entries_total", "Entries taken over from a consumer that had them too long."),
+		rebuilt: counter("flashsale_rebuilt_items_total",
+			"Items that were written to Redis anew, after it lost its memory, restarted, or by hand."),
+		preheated: counter("flashsale_preheated_sales_total", "Sales loaded into Redis on schedule."),
+		paused: counter("flashsale_audit_pauses_total",
+			"Items paused because the audit found them oversold. Each waits for an operator."),
+		relayed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flashsale_outbox_relayed_total",
+			Help: "Outbox rows whose effect on Redis was carried out.",
+		}, []string{"kind"}),
+		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flashsale_worker_faults_total",
+			Help: "Faults after which a component of the worker waits and tries again.",
+		}, []string{"component"}),
+		streamLength:  gauges("flashsale_stream_length", "Entries in the stream of orders.", "partition"),
+		streamLag:     gauges("flashsale_stream_lag", "Entries that no consumer has read yet.", "partition"),
+		streamPending: gauges("flashsale_stream_pending", "Entries read but not acknowledged.", "partition"),
+		deadLength:    gauges("flashsale_dead_length", "Entries in the dead stream.", "partition"),
+		outbox: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "flashsale_outbox_rows", Help: "Outbox rows not carried out, as the last audit saw them.",
+		}),
+		outboxWaiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "flashsale_outbox_waiting",
+			Help: "Outbox rows that wait because Redis, or their item in it, is not ready.",
+		}),
+		suspects: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "flashsale_suspect_items",
+			Help: "Items whose account in Redis is lost, old or not compared with the ledger since a restart.",
+		}),
+		gap: gauges("flashsale_conservation_gap",
+			"Units too many (above 0) or stranded (below 0), as the last audit saw them.", "item"),
+		broken: gauges("flashsale_invariant_broken", "1 while the last audit found the invariant broken.", "invariant"),
+	}
+	if registerer == nil {
+		return m, nil
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{
+		m.batchSize, m.persistSeconds, m.persisted, m.rejected, m.cancelled, m.deadLettered, m.lost,
+		m.claimed, m.rebuilt, m.preheated, m.paused, m.relayed, m.faults, m.streamLength, m.streamLag, m.streamPending, m.deadLength,
+		m.outbox, m.outboxWaiting, m.suspects, m.gap, m.broken,
+	} {
+		errs = append(errs, registerer.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+// sampler measures the streams from time to time.
+type sampler struct {
+	config  Config
+	client  redis.UniversalClient
+	metrics *metrics
+}
+
+func newSampler(config Config, client redis.UniversalClient, metrics *metrics) *sampler {
+	return &sampler{config: config, client: client, metrics: metrics}
+}
+
+func (s *sampler) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		for p := range s.config.Partitions {
+			if err := s.sample(ctx, p); err != nil && ctx.Err() == nil {
+				s.config.Logger.Debug("stream not measured", "partition", p, "error", err)
+			}
+		}
+		pause(ctx, sampleEvery)
+	}
+}
+
+func (s *sampler) sample(ctx context.Context, partition int) error {
+	length, err := s.client.XLen(ctx, engine.OrdersKey(partition)).Result()
+	if err != nil {
+		return err
+	}
+	dead, err := s.client.XLen(ctx, engine.DeadKey(partition)).Result()
+	if err != nil {
+		return err
+	}
+	groups, err := s.client.XInfoGroups(ctx, engine.OrdersKey(partition)).Result()
+	if err != nil {
+		return err
+	}
+	label := strconv.Itoa(partition)
+	s.metrics.streamLength.WithLabelValues(label).Set(float64(length))
+	s.metrics.deadLength.WithLabelValues(label).Set(float64(dead))
+	for _, group := range groups {
+		if group.Name == engine.Group {
+			// What is not pending has not been read: acknowledged entries leave the stream.
+			// (Redis gives up computing its own lag after a deletion.)
+			s.metrics.streamPending.WithLabelValues(label).Set(float64(group.Pending))
+			s.metrics.streamLag.WithLabelValues(label).Set(float64(max(0, length-group.Pending)))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Bounds of every call to Redis. The read timeout exceeds BlockMax.
+const (
+	dialTimeout  = 2 * time.Second
+	readTimeout  = 3 * time.Second
+	writeTimeout = 2 * time.Second
+	poolTimeout  = 2 * time.Second
+	poolSpare    = 6 // connections beside one a partition: canceller, sampler, auditor, jobs and their locks
+)
+
+var _ redis.Error = replyError("")
+
+// errReply is returned for a reply whose shape is not what the command promises.
+var errReply = errors.New("unexpected shape of the reply")
+
+// newClient connects lazily. Nothing is ever sent twice by itself: a command whose reply is
+// lost may have been carried out, and only its caller knows what that means. RESP2 has one
+// shape for the replies that are walked as bytes.
+func newClient(redisURL string, poolSize int) (redis.UniversalClient, error) {
+	parsed, err := url.Parse(redisURL)
+	if err != nil {
+		return nil, fmt.Errorf("worker: RedisURL: %w", errors.Unwrap(err)) // without the password
+	}
+	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	if parsed.Query().Has("addr") {
+		options, err := redis.ParseClusterURL(redisURL)
+		if err != nil {
+			return nil, fmt.Errorf("worker: RedisURL: %w", err)
+		}
+		options.Protocol, options.MaxRetries, options.ContextTimeoutEnabled = 2, -1, true
+		options.DialTimeout, options.ReadTimeout = dialTimeout, readTimeout
+		options.WriteTimeout, options.PoolTimeout = writeTimeout, poolTimeout
+		options.PoolSize, options.ClientName = poolSize, "flashsale-worker"
+		options.DisableIdentity, options.MaintNotificationsConfig = true, quiet
+		return redis.NewClusterClient(options), nil
+	}
+	options, err := redis.ParseURL(redisURL)
+	if err != nil {
+		return nil, fmt.Errorf("worker: RedisURL: %w", err)
+	}
+	options.Protocol, options.MaxRetries, options.ContextTimeoutEnabled = 2, -1, true
+	options.DialTimeout, options.ReadTimeout = dialTimeout, readTimeout
+	options.WriteTimeout, options.PoolTimeout = writeTimeout, poolTimeout
+	options.PoolSize, options.ClientName = poolSize, "flashsale-worker"
+	options.DialerRetries = 1 // our own backoff decides when to try again
+	options.DisableIdentity, options.MaintNotificationsConfig = true, quiet
+	return redis.NewClient(options), nil
+}
+
+// replyError is an error reply of Redis to a command that was sent raw.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+
+// RedisError makes it one of go-redis' own.
+func (e replyError) RedisError() {}
+
+// do sends a command and returns its reply as bytes: go-redis would build a map and box each
+// text for every entry, which costs more than all that the consumer does with it.
+func do(ctx context.Context, client redis.UniversalClient, args ...any) (reply, error) {
+	cmd := redis.NewRawCmd(ctx, args...)
+	if err := client.Process(ctx, cmd); err != nil {
+		return reply{}, err
+	}
+	raw := cmd.Val()
+	if len(raw) > 0 && raw[0] == '-' {
+		err := replyError(bytes.TrimRight(raw[1:], "\r\n"))
+		if cluster, ok := client.(*redis.ClusterClient); ok && isMoved(err) {
+			cluster.ReloadState(ctx) // go-redis follows only what it has parsed itself
+		}
+		return reply{}, err
+	}
+	return reply{rest: raw}, nil
+}
+
+// isNoGroup reports whether the stream or its group is gone.
+func isNoGroup(err error) bool { return hasCode(err, "NOGROUP") || hasCode(err, "UNBLOCKED") }
+
+// isBusyGroup reports whether the group is there already.
+func isBusyGroup(err error) bool { return hasCode(err, "BUSYGROUP") }
+
+// isNoScript reports whether Redis has forgotten a script.
+func isNoScript(err error) bool { return hasCode(err, "NOSCRIPT") }
+
+func isMoved(err error) bool { return hasCode(err, "MOVED") || hasCode(err, "ASK") }
+
+func hasCode(err error, code string) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && strings.HasPrefix(reply.Error(), code+" ")
+}
+
+// reply walks the bytes of a RESP2 reply.
+type reply struct{ rest []byte }
+
+// array reads the head of an array and returns its length; a nil array has -1.
+func (r *reply) array() (int, error) { return r.head('*') }
+
+// text reads a bulk string. It points into the reply.
+func (r *reply) text() ([]byte, error) {
+	n, err := r.head('$')
+	if err != nil {
+		return nil, err
+	}
+	if n < 0 || n+2 > len(r.rest) {
+		return nil, errReply
+	}
+	text := r.rest[:n]
+	r.rest = r.rest[n+2:]
+	return text, nil
+}
+
+// head reads "<kind><length>\r\n".
+func (r *reply) head(kind byte) (int, error) {
+	if len(r.rest) < 4 || r.rest[0] != kind {
+		return 0, errReply
+	}
+	if r.rest[1] == '-' { // nil: "-1\r\n"
+		if len(r.rest) < 5 || r.rest[2] != '1' {
+			return 0, errReply
+		}
+		r.rest = r.rest[5:]
+		return -1, nil
+	}
+	n := 0
+	for i := 1; i < len(r.rest)-1; i++ {
+		c := r.rest[i]
+		if c == '\r' {
+			r.rest = r.rest[i+2:]
+			return n, nil
+		}
+		if c < '0' || c > '9' || n > 1<<30 {
+			return 0, errReply
+		}
+		n = n*10 + int(c-'0')
+	}
+	return 0, errReply
+}
