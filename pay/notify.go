@@ -1,0 +1,143 @@
+package pay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"flashsale"
+	"flashsale/pay/alipay"
+)
+
+// Kinds of what does not fit, as metrics and logs name them.
+const (
+	mismatchOrder  = "unknown_order"  // money for an order that does not exist
+	mismatchTrade  = "other_trade"    // notice and query speak of different trades
+	mismatchAmount = "amount"         // or a trade number of another order
+	mismatchRefund = "refund"         // money went back that we did not send, or the provider refused
+	mismatchPoints = "points_payment" // the points database contradicts the order database
+)
+
+// Notify takes one of Alipay's notices. nil means that it may be acknowledged: it is genuine,
+// and whatever follows from it is committed. An error means that it must come again, or is not
+// Alipay's.
+//
+// A notice may come any number of times, late and in any order, because it only makes the desk
+// ask what became of the trade: what the answer says is recorded once.
+func (d *Desk) Notify(ctx context.Context, body []byte) error {
+	if d.config.Alipay == nil {
+		return ErrUnavailable
+	}
+	notice, err := d.config.Alipay.ParseNotify(ctx, body)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := d.lasting(ctx)
+	defer cancel()
+	if err := d.notify(ctx, notice); err != nil {
+		d.metrics.faults.WithLabelValues("notify").Inc()
+		return fmt.Errorf("notice %s about order %s: %w", notice.NotifyID, notice.OrderNo, err)
+	}
+	return nil
+}
+
+func (d *Desk) notify(ctx context.Context, notice alipay.Notice) error {
+	order, err := d.config.Ledger.Order(ctx, notice.OrderNo)
+	if errors.Is(err, flashsale.ErrNotFound) {
+		d.mismatch(ctx, mismatchOrder, notice.OrderNo, notice.TradeNo)
+	}
+	if err != nil {
+		return err
+	}
+	// What the notice says of the amount is signed, and still no more than a hint; but one that
+	// contradicts the order is not acknowledged before somebody has looked at it.
+	if notice.AmountFen != order.AmountFen {
+		d.mismatch(ctx, mismatchAmount, notice.OrderNo, notice.AmountFen)
+		return fmt.Errorf("%w: the notice says %d fen, the order costs %d", flashsale.ErrConflict, notice.AmountFen, order.AmountFen)
+	}
+	trade, err := d.config.Alipay.Query(ctx, notice.OrderNo)
+	if err != nil {
+		return err
+	}
+	if trade.TradeNo != notice.TradeNo {
+		d.mismatch(ctx, mismatchTrade, notice.OrderNo, notice.TradeNo)
+		return fmt.Errorf("%w: the order's trade is %s, not %s", flashsale.ErrConflict, trade.TradeNo, notice.TradeNo)
+	}
+	if err := d.receive(ctx, trade); err != nil {
+		return err
+	}
+	if notice.RefundNo == "" {
+		return nil
+	}
+	return d.refundNoticed(ctx, notice)
+}
+
+// receive acts on what Alipay has answered about a trade. It is where orders become paid.
+func (d *Desk) receive(ctx context.Context, trade alipay.Trade) error {
+	switch {
+	case trade.Status == alipay.WaitBuyerPay:
+		return nil
+	case trade.Status == alipay.TradeClosed && trade.PaidAt.IsZero():
+		return d.config.Ledger.EndCharge(ctx, trade.OrderNo)
+	case trade.Status == alipay.TradeClosed:
+		return d.receiveReturned(ctx, trade)
+	}
+	receipt, err := d.config.Ledger.Pay(ctx, flashsale.Payment{
+		Method: flashsale.Alipay, TradeNo: trade.TradeNo, OrderNo: trade.OrderNo,
+		Amount: trade.AmountFen, PaidAt: trade.PaidAt,
+	})
+	switch {
+	case errors.Is(err, flashsale.ErrConflict):
+		d.mismatch(ctx, mismatchAmount, trade.OrderNo, err)
+		return err
+	case err != nil:
+		return err
+	}
+	surplus := receipt.Refund.Surplus
+	switch {
+	case !receipt.New:
+	case surplus:
+		d.metrics.payments.WithLabelValues(string(flashsale.Alipay), "surplus").Inc()
+		d.config.Logger.WarnContext(ctx, "money came for an order that takes none, giving it back",
+			"order_no", trade.OrderNo, "order_status", receipt.Order.Status, "trade_no", trade.TradeNo)
+	default:
+		d.metrics.payments.WithLabelValues(string(flashsale.Alipay), flashsale.PayDone.String()).Inc()
+		d.tell(ctx, receipt.Order)
+	}
+	if surplus && receipt.Refund.State == flashsale.RefundDue {
+		d.tryGiveBack(ctx, receipt.Refund) // the refund is owed in the ledger, whatever comes of it now
+	}
+	return nil
+}
+
+// receiveReturned is about a trade whose money came and went back. It is ours if we gave it
+// back; otherwise somebody did who must tell the ledger.
+func (d *Desk) receiveReturned(ctx context.Context, trade alipay.Trade) error {
+	history, err := d.config.Ledger.History(ctx, trade.OrderNo)
+	if err != nil {
+		return err
+	}
+	for _, refund := range history.Refunds {
+		if refund.Method == flashsale.Alipay && refund.TradeNo == trade.TradeNo {
+			return nil
+		}
+	}
+	d.mismatch(ctx, mismatchRefund, trade.OrderNo, "trade "+trade.TradeNo+" was refunded by somebody else")
+	return d.config.Ledger.EndCharge(ctx, trade.OrderNo)
+}
+
+// refundNoticed finishes the refund that a notice is about, by asking for it again.
+func (d *Desk) refundNoticed(ctx context.Context, notice alipay.Notice) error {
+	refund, err := d.config.Ledger.Refund(ctx, notice.RefundNo)
+	switch {
+	case errors.Is(err, flashsale.ErrNotFound) || err == nil && refund.OrderNo != notice.OrderNo:
+		d.mismatch(ctx, mismatchRefund, notice.OrderNo, "refund "+notice.RefundNo+" is not ours")
+		return nil // nothing will change by hearing it again
+	case err != nil:
+		return err
+	case refund.State == flashsale.RefundDone:
+		return nil
+	}
+	_, err = d.giveBack(ctx, refund)
+	return err
+}
