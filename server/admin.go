@@ -1,0 +1,293 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"flashsale"
+)
+
+// auditTimeout bounds an audit, which reads everything.
+const auditTimeout = time.Minute
+
+// saleJSON is a sale as operators write and read it.
+type saleJSON struct {
+	ID         flashsale.SaleID `json:"id,omitzero"`
+	Name       string           `json:"name"`
+	OpensAtMS  int64            `json:"opens_at_ms"`
+	ClosesAtMS int64            `json:"closes_at_ms"`
+	Items      []itemJSON       `json:"items"`
+}
+
+// itemJSON is an item as operators write and read it; stock is all units offered.
+type itemJSON struct {
+	ID          flashsale.ItemID `json:"id,omitzero"`
+	Product     string           `json:"product"`
+	PriceFen    int64            `json:"price_fen"`
+	PointsPrice int64            `json:"points_price"`
+	Stock       int64            `json:"stock"`
+	Limit       *int             `json:"limit"`         // default 1
+	PayTimeoutS *int64           `json:"pay_timeout_s"` // default 900
+}
+
+// accountJSON is an item as both stores hold it.
+type accountJSON struct {
+	ID          flashsale.ItemID `json:"id"`
+	SaleID      flashsale.SaleID `json:"sale_id"`
+	Product     string           `json:"product"`
+	PriceFen    int64            `json:"price_fen"`
+	PointsPrice int64            `json:"points_price"`
+	Total       int64            `json:"total"`
+	Stock       int64            `json:"stock"`
+	Limit       int              `json:"limit"`
+	PayTimeoutS int64            `json:"pay_timeout_s"`
+	OpensAtMS   int64            `json:"opens_at_ms"`
+	ClosesAtMS  int64            `json:"closes_at_ms"`
+	Paused      bool             `json:"paused"`
+	Generation  int64            `json:"generation"`
+	Redis       *redisJSON       `json:"redis"` // null: not loaded
+}
+
+type redisJSON struct {
+	Stock      int64  `json:"stock"`
+	Limit      int    `json:"limit"`
+	OpensAtMS  int64  `json:"opens_at_ms"`
+	ClosesAtMS int64  `json:"closes_at_ms"`
+	State      string `json:"state"`
+	Epoch      int64  `json:"epoch"`
+	Generation int64  `json:"generation"`
+	Sequence   int64  `json:"sequence"`
+	Restock    int64  `json:"restock"`
+}
+
+func (s *Server) createSale(ctx *fasthttp.RequestCtx) {
+	var request saleJSON
+	if p := decodeStrict(ctx, &request); p != nil {
+		refuse(ctx, p)
+		return
+	}
+	if request.named() {
+		refuse(ctx, problemInvalidField.with("field", "id"))
+		return
+	}
+	sale := request.sale()
+	if err := sale.Validate(); err != nil {
+		field, _, _ := strings.Cut(err.Error(), " ")
+		refuse(ctx, problemInvalidField.with("field", field).with("detail", err.Error()))
+		return
+	}
+	call, cancel := context.WithTimeout(s.base, callTimeout)
+	defer cancel()
+	created, err := s.config.Ledger.CreateSale(call, sale)
+	if err != nil {
+		s.changeFault(ctx, "create sale", err)
+		return
+	}
+	s.catalogueChanged()
+	s.answerValue(ctx, fasthttp.StatusCreated, newSaleJSON(created))
+}
+
+func (s *Server) preheatSale(ctx *fasthttp.RequestCtx) {
+	if s.config.Preheater == nil {
+		refuse(ctx, problemNotFound)
+		return
+	}
+	id, ok := pathID[flashsale.SaleID](ctx, "sale", problemSaleID, problemSaleNotFound)
+	if !ok {
+		return
+	}
+	call, cancel := context.WithTimeout(s.base, auditTimeout)
+	defer cancel()
+	err := s.config.Preheater.PreheatSale(call, id)
+	if err == nil {
+		var sale flashsale.Sale
+		if sale, err = s.config.Ledger.Sale(call, id); err == nil {
+			s.catalogueChanged()
+			s.answerValue(ctx, fasthttp.StatusOK, newSaleJSON(sale))
+			return
+		}
+	}
+	if errors.Is(err, flashsale.ErrNotFound) {
+		refuse(ctx, problemSaleNotFound)
+		return
+	}
+	s.faults.log("preheat sale", "sale", id, "error", err)
+	refuse(ctx, problemUnavailable.with("detail", err.Error())) // an operator may read why
+}
+
+func (s *Server) getAccount(ctx *fasthttp.RequestCtx) {
+	id, ok := pathID[flashsale.ItemID](ctx, "item", problemItemID, problemItemNotFound)
+	if !ok {
+		return
+	}
+	call, cancel := context.WithTimeout(s.base, callTimeout)
+	defer cancel()
+	item, err := s.config.Ledger.Item(call, id)
+	if err != nil {
+		s.refuseItemFault(ctx, "get item", err, s.fault)
+		return
+	}
+	s.answerAccount(call, ctx, item)
+}
+
+// setPaused changes the ledger; its outbox carries the change to Redis.
+func (s *Server) setPaused(paused bool) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		id, ok := pathID[flashsale.ItemID](ctx, "item", problemItemID, problemItemNotFound)
+		if !ok {
+			return
+		}
+		call, cancel := context.WithTimeout(s.base, callTimeout)
+		defer cancel()
+		item, err := s.config.Ledger.SetPaused(call, id, paused)
+		if err != nil {
+			s.refuseItemFault(ctx, "pause or resume item", err, s.changeFault)
+			return
+		}
+		s.catalogueChanged()
+		s.answerAccount(call, ctx, item)
+	}
+}
+
+// restock changes the ledger; its outbox carries the units to Redis.
+func (s *Server) restock(ctx *fasthttp.RequestCtx) {
+	id, ok := pathID[flashsale.ItemID](ctx, "item", problemItemID, problemItemNotFound)
+	if !ok {
+		return
+	}
+	var request struct {
+		Add int64 `json:"add"`
+	}
+	if p := decodeStrict(ctx, &request); p != nil {
+		refuse(ctx, p)
+		return
+	}
+	if request.Add < 1 || request.Add > flashsale.StockMax {
+		refuse(ctx, problemInvalidField.with("field", "add"))
+		return
+	}
+	call, cancel := context.WithTimeout(s.base, callTimeout)
+	defer cancel()
+	item, err := s.config.Ledger.Restock(call, id, request.Add)
+	if errors.Is(err, flashsale.ErrConflict) { // the total would be out of bounds
+		refuse(ctx, problemInvalidField.with("field", "add"))
+		return
+	}
+	if err != nil {
+		s.refuseItemFault(ctx, "restock item", err, s.changeFault)
+		return
+	}
+	s.catalogueChanged()
+	s.answerAccount(call, ctx, item)
+}
+
+func (s *Server) audit(ctx *fasthttp.RequestCtx) {
+	if s.config.Audit == nil {
+		refuse(ctx, problemNotFound)
+		return
+	}
+	call, cancel := context.WithTimeout(s.base, auditTimeout)
+	defer cancel()
+	report, err := s.config.Audit(call)
+	if err != nil {
+		s.fault(ctx, "audit", err)
+		return
+	}
+	s.answerValue(ctx, fasthttp.StatusOK, report)
+}
+
+// answerAccount sends the item as both stores hold it.
+func (s *Server) answerAccount(call context.Context, ctx *fasthttp.RequestCtx, item flashsale.Item) {
+	answer := accountJSON{
+		ID: item.ID, SaleID: item.SaleID, Product: item.Product,
+		PriceFen: item.PriceFen, PointsPrice: item.PointsPrice,
+		Total: item.Total, Stock: item.Stock, Limit: item.Limit,
+		PayTimeoutS: int64(item.PayTimeout / time.Second),
+		OpensAtMS:   item.OpensAt.UnixMilli(), ClosesAtMS: item.ClosesAt.UnixMilli(),
+		Paused: item.Paused, Generation: item.Generation,
+	}
+	account, err := s.config.Live.Item(call, item.ID)
+	if err != nil && !errors.Is(err, flashsale.ErrNotFound) {
+		s.fault(ctx, "read account", err)
+		return
+	}
+	if err == nil {
+		answer.Redis = &redisJSON{
+			Stock: account.Stock, Limit: account.Limit,
+			OpensAtMS: account.OpensAt.UnixMilli(), ClosesAtMS: account.ClosesAt.UnixMilli(),
+			State: account.State, Epoch: account.Epoch, Generation: account.Generation,
+			Sequence: account.Sequence, Restock: account.Restock,
+		}
+	}
+	s.answerValue(ctx, fasthttp.StatusOK, answer)
+}
+
+func (s *Server) refuseItemFault(ctx *fasthttp.RequestCtx, operation string, err error,
+	fault func(*fasthttp.RequestCtx, string, error),
+) {
+	if errors.Is(err, flashsale.ErrNotFound) {
+		refuse(ctx, problemItemNotFound)
+		return
+	}
+	fault(ctx, operation, err)
+}
+
+// catalogueChanged shows shoppers of this node at once what an operator did here.
+func (s *Server) catalogueChanged() {
+	s.catalogue.changed()
+	s.salesList.forget()
+}
+
+// named reports whether the sale or an item brings an id: the ledger gives them.
+func (j saleJSON) named() bool {
+	return j.ID != 0 || slices.ContainsFunc(j.Items, func(item itemJSON) bool { return item.ID != 0 })
+}
+
+func (j saleJSON) sale() flashsale.Sale {
+	sale := flashsale.Sale{
+		Name: j.Name, OpensAt: time.UnixMilli(j.OpensAtMS), ClosesAt: time.UnixMilli(j.ClosesAtMS),
+		Items: make([]flashsale.Item, 0, len(j.Items)),
+	}
+	for _, item := range j.Items {
+		sale.Items = append(sale.Items, item.item(sale))
+	}
+	return sale
+}
+
+func (j itemJSON) item(sale flashsale.Sale) flashsale.Item {
+	item := flashsale.Item{
+		Product: j.Product, PriceFen: j.PriceFen, PointsPrice: j.PointsPrice,
+		Total: j.Stock, Stock: j.Stock, Limit: 1,
+		OpensAt: sale.OpensAt, ClosesAt: sale.ClosesAt, PayTimeout: flashsale.DefaultTimeout,
+	}
+	if j.Limit != nil {
+		item.Limit = *j.Limit
+	}
+	if j.PayTimeoutS != nil {
+		// One past the bound is refused like everything beyond it, and does not overflow.
+		seconds := min(max(*j.PayTimeoutS, 0), int64(flashsale.PayTimeoutMax/time.Second)+1)
+		item.PayTimeout = time.Duration(seconds) * time.Second
+	}
+	return item
+}
+
+func newSaleJSON(sale flashsale.Sale) saleJSON {
+	j := saleJSON{
+		ID: sale.ID, Name: sale.Name,
+		OpensAtMS: sale.OpensAt.UnixMilli(), ClosesAtMS: sale.ClosesAt.UnixMilli(),
+		Items: make([]itemJSON, 0, len(sale.Items)),
+	}
+	for _, item := range sale.Items {
+		timeout := int64(item.PayTimeout / time.Second)
+		j.Items = append(j.Items, itemJSON{
+			ID: item.ID, Product: item.Product, PriceFen: item.PriceFen, PointsPrice: item.PointsPrice,
+			Stock: item.Total, Limit: &item.Limit, PayTimeoutS: &timeout,
+		})
+	}
+	return j
+}

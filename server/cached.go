@@ -1,0 +1,69 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// cached holds a value that is loaded on demand, at most once in a ttl and by one caller at a
+// time; meanwhile the others get the old one. So a crowd costs the store one call a ttl.
+//
+// A load that fails is tried again after a ttl, and the old value goes on being served: what
+// shoppers look at should not go away with the store. Only without an old value is the fault
+// returned.
+type cached[T any] struct {
+	ttl  time.Duration
+	load func(context.Context) (T, error)
+
+	current atomic.Pointer[loaded[T]]
+	loading sync.Mutex
+}
+
+// loaded never changes; a refresh replaces it.
+type loaded[T any] struct {
+	value T
+	err   error // there is no value
+	at    time.Time
+}
+
+func newCached[T any](ttl time.Duration, load func(context.Context) (T, error)) *cached[T] {
+	return &cached[T]{ttl: ttl, load: load}
+}
+
+func (c *cached[T]) get(ctx context.Context) (T, error) {
+	l := c.current.Load()
+	if l.fresh(c.ttl) {
+		return l.value, l.err
+	}
+	if l == nil || l.err != nil {
+		c.loading.Lock() // nothing to show: wait for whoever is loading
+	} else if !c.loading.TryLock() {
+		return l.value, nil
+	}
+	defer c.loading.Unlock()
+	if l = c.current.Load(); l.fresh(c.ttl) {
+		return l.value, l.err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	next := &loaded[T]{}
+	next.value, next.err = c.load(ctx)
+	if next.err != nil && l != nil && l.err == nil {
+		next.value, next.err = l.value, nil
+	}
+	next.at = time.Now()
+	c.current.Store(next)
+	return next.value, next.err
+}
+
+// forget makes the next call load. It waits for a load in progress, which may have read what
+// is out of date.
+func (c *cached[T]) forget() {
+	c.loading.Lock()
+	defer c.loading.Unlock()
+	c.current.Store(nil)
+}
+
+func (l *loaded[T]) fresh(ttl time.Duration) bool { return l != nil && time.Since(l.at) < ttl }

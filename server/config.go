@@ -1,0 +1,268 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"flashsale"
+	"flashsale/engine"
+)
+
+// Defaults and bounds of Config.
+const (
+	DefaultAddr              = "127.0.0.1:8080"
+	DefaultConnsMax          = 100_000
+	DefaultConnsPerAddrMax   = 30_000
+	DefaultHeaderBytesMax    = 4 << 10
+	DefaultIdleTimeout       = time.Minute
+	DefaultNoticesMax        = 2_000
+	DefaultOpsAddr           = "127.0.0.1:9090"
+	DefaultReadTimeout       = 5 * time.Second
+	DefaultRereadAfter       = 2 * time.Second
+	DefaultSessionTTL        = 24 * time.Hour
+	DefaultShutdownTimeout   = 15 * time.Second
+	DefaultSocketPing        = 30 * time.Second
+	DefaultSocketWrite       = 5 * time.Second
+	DefaultSocketsMax        = 50_000
+	DefaultSocketsPerUserMax = 16
+	DefaultWaitersMax        = 20_000
+	DefaultWriteTimeout      = 5 * time.Second
+
+	BodyBytesMax    = 16 << 10 // of a shopper's request
+	OpsBodyBytesMax = 1 << 20  // of an operator's: a sale of 1,000 items
+	WaitMax         = 30 * time.Second
+)
+
+// The engine is what the server asks of Redis.
+var (
+	_ Reserver = (*engine.Engine)(nil)
+	_ Sessions = (*engine.Engine)(nil)
+	_ Live     = (*engine.Engine)(nil)
+)
+
+// Reserver decides requests for units.
+type Reserver interface {
+	Reserve(ctx context.Context, req engine.Request) (engine.Reply, error)
+}
+
+// Sessions knows who a token belongs to.
+type Sessions interface {
+	// Session returns [flashsale.ErrNotFound] for a token that nobody holds. The token's
+	// bytes are those of the request: they change once Session has returned.
+	Session(ctx context.Context, token string) (flashsale.User, error)
+	CreateSession(ctx context.Context, user flashsale.User, ttl time.Duration) (token string, err error)
+}
+
+// Live is what Redis knows that PostgreSQL does not, or not yet.
+type Live interface {
+	// Item returns [flashsale.ErrNotFound] for an item that is not loaded.
+	Item(ctx context.Context, id flashsale.ItemID) (engine.Account, error)
+	// Orders returns what the user holds of the items.
+	Orders(ctx context.Context, user string, items []flashsale.ItemID) ([]flashsale.Order, error)
+	// Now is the time by which the scripts decide.
+	Now(ctx context.Context) (time.Time, error)
+}
+
+// Ledger is the ledger of record. Its methods return [flashsale.ErrNotFound] for what does
+// not exist.
+type Ledger interface {
+	Sales(ctx context.Context) ([]flashsale.Sale, error)
+	Sale(ctx context.Context, id flashsale.SaleID) (flashsale.Sale, error)
+	Item(ctx context.Context, id flashsale.ItemID) (flashsale.Item, error)
+	Order(ctx context.Context, no flashsale.OrderNo) (flashsale.Order, error)
+	// Orders returns a user's orders below a number (0: from the newest), newest first.
+	Orders(ctx context.Context, user string, before flashsale.OrderNo, limit int) ([]flashsale.Order, error)
+	// Cancel returns the cancelled order; or, with [flashsale.ErrConflict], the order in the
+	// state that forbids it.
+	Cancel(ctx context.Context, no flashsale.OrderNo, user string) (flashsale.Order, error)
+	CreateSale(ctx context.Context, sale flashsale.Sale) (flashsale.Sale, error)
+	// Restock returns [flashsale.ErrConflict] when the total would be out of bounds.
+	Restock(ctx context.Context, id flashsale.ItemID, add int64) (flashsale.Item, error)
+	SetPaused(ctx context.Context, id flashsale.ItemID, paused bool) (flashsale.Item, error)
+}
+
+// Preheater loads the items of a sale into Redis and leaves those that are there as they are.
+type Preheater interface {
+	PreheatSale(ctx context.Context, id flashsale.SaleID) error
+}
+
+// Payments takes money for orders and gives it back. Its methods return
+// [flashsale.ErrNotFound] for what does not exist, or is another user's.
+type Payments interface {
+	Start(ctx context.Context, no flashsale.OrderNo, user string, method flashsale.Method) (flashsale.Settlement, error)
+	Refund(ctx context.Context, no flashsale.OrderNo, user, reason string) (flashsale.Settlement, error)
+	// Notify takes the body of one of Alipay's notices; nil means that it may be acknowledged.
+	Notify(ctx context.Context, body []byte) error
+	// Return verifies the query with which Alipay has sent a shopper back.
+	Return(ctx context.Context, rawQuery []byte) (flashsale.Order, error)
+	History(ctx context.Context, no flashsale.OrderNo) (flashsale.PaymentHistory, error)
+	// Points returns what a user has, with entries below a sequence (0: from the newest).
+	Points(ctx context.Context, user string, before int64, limit int) (flashsale.PointsStatement, error)
+	// Grant reports false when the user would have been given too many; a reference that stands
+	// for another grant is [flashsale.ErrConflict].
+	Grant(ctx context.Context, user string, points int64, ref string) (granted bool, err error)
+}
+
+// Check is one condition of readiness.
+type Check struct {
+	Name  string // its member in the answer of /readyz
+	Probe func(context.Context) error
+}
+
+// Config configures a [Server]. Limits left at zero mean their defaults.
+type Config struct {
+	// Addr is where shoppers connect. Default 127.0.0.1:8080.
+	Addr string
+	// AdminToken opens the admin calls. "" disables them.
+	AdminToken string
+	// Audit proves the invariants; what it returns is sent as JSON. nil: the call answers 404.
+	Audit func(context.Context) (any, error)
+	// Checks are probed by /readyz.
+	Checks []Check
+	// ConnsMax is how many connections are served at once. Default 100,000.
+	ConnsMax int
+	// ConnsPerAddrMax is how many of them one IPv4 address, or one /64 of IPv6, may hold.
+	// Default 30,000: behind a load balancer all shoppers share few addresses. Lower it where
+	// they connect directly.
+	ConnsPerAddrMax int
+	// DevLogin lets anybody log in as anybody, by POST /v1/sessions. For demos only.
+	DevLogin bool
+	// Durability tells what a crash of Redis may lose, for /readyz. Optional.
+	Durability func(context.Context) (string, error)
+	// Gatherer is what /metrics shows. Default: prometheus.DefaultGatherer.
+	Gatherer prometheus.Gatherer
+	// HeaderBytesMax bounds request line and headers together; each open connection, an idle
+	// socket too, keeps a buffer of this size. Default 4 KiB.
+	HeaderBytesMax int
+	// IdleTimeout closes a connection without requests. Default 1 min.
+	IdleTimeout time.Duration
+	// Ledger is the ledger of record. Required.
+	Ledger Ledger
+	// Listener serves shoppers in place of Addr. The server closes it.
+	Listener net.Listener
+	// Live is what Redis knows. Required.
+	Live Live
+	// Logger receives what an operator should know. Default: discarded.
+	Logger *slog.Logger
+	// OpsAddr is where operators connect. Default 127.0.0.1:9090.
+	OpsAddr string
+	// OpsListener serves operators in place of OpsAddr. The server closes it.
+	OpsListener net.Listener
+	// NoticesMax is how many of Alipay's notices are looked at in one second; the others are told
+	// to come again. Default 2,000.
+	NoticesMax int
+	// OrderPage is where a shopper's browser goes when Alipay has sent it back, with
+	// {order_no} in the place of the number. "": it is shown the state of the order.
+	OrderPage string
+	// Origins are the origins, such as https://shop.example, whose pages may open sockets,
+	// beside the server's own. "*" allows all.
+	Origins []string
+	// Payments takes money. nil: orders cannot be paid.
+	Payments Payments
+	// Preheater loads items on an operator's word. nil: the call answers 404.
+	Preheater Preheater
+	// ReadTimeout bounds reading one request. Default 5 s.
+	ReadTimeout time.Duration
+	// RedisURL is where results are published. "": nothing is heard, and whoever waits finds
+	// out by reading again.
+	RedisURL string
+	// Registerer receives the metrics. Default: none.
+	Registerer prometheus.Registerer
+	// RereadAfter is when whoever waits first reads the state again without having heard
+	// anything; it doubles up to 16 times that. Default 2 s.
+	RereadAfter time.Duration
+	// Reserver decides requests for units. Required.
+	Reserver Reserver
+	// SessionTTL is how long a session of DevLogin lasts. Default 24 h.
+	SessionTTL time.Duration
+	// Sessions knows who a token belongs to. Required.
+	Sessions Sessions
+	// ShutdownTimeout bounds the drain; what still runs then is cut off. Default 15 s.
+	ShutdownTimeout time.Duration
+	// SocketPing is how often an idle socket is pinged; one that stays silent for twice as
+	// long is dropped. Default 30 s.
+	SocketPing time.Duration
+	// SocketWrite is how long a slow reader may hold up one message. Default 5 s.
+	SocketWrite time.Duration
+	// SocketsMax is how many websockets are held at once. Default 50,000.
+	SocketsMax int
+	// SocketsPerUserMax is how many of them one user may hold. Default 16.
+	SocketsPerUserMax int
+	// WaitersMax is how many long polls wait at once. Default 20,000.
+	WaitersMax int
+	// WriteTimeout bounds writing one answer. Default 5 s.
+	WriteTimeout time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	c.Addr = cmp.Or(c.Addr, DefaultAddr)
+	c.ConnsMax = cmp.Or(c.ConnsMax, DefaultConnsMax)
+	c.ConnsPerAddrMax = cmp.Or(c.ConnsPerAddrMax, DefaultConnsPerAddrMax)
+	c.HeaderBytesMax = cmp.Or(c.HeaderBytesMax, DefaultHeaderBytesMax)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, DefaultIdleTimeout)
+	c.NoticesMax = cmp.Or(c.NoticesMax, DefaultNoticesMax)
+	c.OpsAddr = cmp.Or(c.OpsAddr, DefaultOpsAddr)
+	c.ReadTimeout = cmp.Or(c.ReadTimeout, DefaultReadTimeout)
+	c.RereadAfter = cmp.Or(c.RereadAfter, DefaultRereadAfter)
+	c.SessionTTL = cmp.Or(c.SessionTTL, DefaultSessionTTL)
+	c.ShutdownTimeout = cmp.Or(c.ShutdownTimeout, DefaultShutdownTimeout)
+	c.SocketPing = cmp.Or(c.SocketPing, DefaultSocketPing)
+	c.SocketWrite = cmp.Or(c.SocketWrite, DefaultSocketWrite)
+	c.SocketsMax = cmp.Or(c.SocketsMax, DefaultSocketsMax)
+	c.SocketsPerUserMax = cmp.Or(c.SocketsPerUserMax, DefaultSocketsPerUserMax)
+	c.WaitersMax = cmp.Or(c.WaitersMax, DefaultWaitersMax)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, DefaultWriteTimeout)
+	if c.Gatherer == nil {
+		c.Gatherer = prometheus.DefaultGatherer
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Reserver == nil:
+		return errors.New("server: Reserver is required")
+	case c.Sessions == nil:
+		return errors.New("server: Sessions is required")
+	case c.Live == nil:
+		return errors.New("server: Live is required")
+	case c.Ledger == nil:
+		return errors.New("server: Ledger is required")
+	case c.HeaderBytesMax < 1<<10:
+		return fmt.Errorf("server: HeaderBytesMax must be at least 1024, not %d", c.HeaderBytesMax)
+	}
+	for _, bound := range []struct {
+		name  string
+		value int64
+	}{
+		{"ConnsMax", int64(c.ConnsMax)},
+		{"ConnsPerAddrMax", int64(c.ConnsPerAddrMax)},
+		{"IdleTimeout", int64(c.IdleTimeout)},
+		{"NoticesMax", int64(c.NoticesMax)},
+		{"ReadTimeout", int64(c.ReadTimeout)},
+		{"RereadAfter", int64(c.RereadAfter)},
+		{"SessionTTL", int64(c.SessionTTL)},
+		{"ShutdownTimeout", int64(c.ShutdownTimeout)},
+		{"SocketPing", int64(c.SocketPing)},
+		{"SocketWrite", int64(c.SocketWrite)},
+		{"SocketsMax", int64(c.SocketsMax)},
+		{"SocketsPerUserMax", int64(c.SocketsPerUserMax)},
+		{"WaitersMax", int64(c.WaitersMax)},
+		{"WriteTimeout", int64(c.WriteTimeout)},
+	} {
+		if bound.value < 1 {
+			return fmt.Errorf("server: %s must be positive, but is %d", bound.name, bound.value)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,372 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"flashsale"
+	"flashsale/engine"
+)
+
+const (
+	// watchQueue is how many results may wait for one watcher. An order has at most five
+	// states, so only who does not read at all fills it.
+	watchQueue = 8
+	// A subscription that is silent for hubPing is pinged; silent again, it is renewed.
+	hubPing       = 5 * time.Second
+	hubDial       = 2 * time.Second
+	hubWrite      = time.Second
+	hubBackoffMin = 100 * time.Millisecond
+	hubBackoffMax = 2 * time.Second
+)
+
+// hub hears the results of orders from Redis. A channel carries those of a shard of all
+// orders; the hub is subscribed to it while somebody on this node watches an order of it, so
+// that the results of a sale do not all go to all nodes.
+//
+// Pub/sub delivers at most once. A watch is told whenever its channel is (again) surely heard,
+// and must then read the state: what was published before is lost.
+type hub struct {
+	client redis.UniversalClient // nil: nothing is heard
+	faults *faultLog
+	logger *slog.Logger
+	dirty  chan struct{} // capacity 1: some channel's state does not fit its watches
+
+	mu     sync.Mutex // guards what follows; never held across a call to Redis
+	shards map[string]*shard
+}
+
+// shard is one channel with who watches its orders.
+type shard struct {
+	state   shardState
+	watches map[flashsale.OrderNo][]*watch
+}
+
+// shardState follows a channel through its commands, of which only one is under way at a
+// time: so a confirmation is always that of the last command.
+type shardState uint8
+
+const (
+	shardOff shardState = iota + 1
+	shardSubscribing
+	shardOn
+	shardUnsubscribing
+)
+
+// watch is one watcher's interest in one order.
+type watch struct {
+	hub     *hub
+	order   flashsale.OrderNo
+	channel string
+	// events carries the results. One without status says: read the state. It is closed when
+	// the watcher was too slow.
+	events chan flashsale.Result
+	closed bool // guarded by hub.mu
+}
+
+func newHub(redisURL string, logger *slog.Logger, faults *faultLog) (*hub, error) {
+	h := &hub{faults: faults, logger: logger, dirty: make(chan struct{}, 1), shards: make(map[string]*shard)}
+	if redisURL == "" {
+		return h, nil
+	}
+	client, err := newSubscriber(redisURL)
+	if err != nil {
+		return nil, err
+	}
+	h.client = client
+	return h, nil
+}
+
+// newSubscriber connects lazily. On a cluster plain pub/sub reaches every node of it.
+func newSubscriber(redisURL string) (redis.UniversalClient, error) {
+	parsed, err := url.Parse(redisURL)
+	if err != nil {
+		return nil, fmt.Errorf("server: RedisURL: %w", errors.Unwrap(err)) // without the password
+	}
+	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	if parsed.Query().Has("addr") {
+		options, err := redis.ParseClusterURL(redisURL)
+		if err != nil {
+			return nil, fmt.Errorf("server: RedisURL: %w", err)
+		}
+		options.Protocol, options.MaxRetries, options.ContextTimeoutEnabled = 2, -1, true
+		options.DialTimeout, options.ReadTimeout, options.WriteTimeout = hubDial, hubDial, hubWrite
+		options.ClientName, options.PoolSize = "flashsale-results", 1
+		options.DisableIdentity, options.MaintNotificationsConfig = true, quiet
+		return redis.NewClusterClient(options), nil
+	}
+	options, err := redis.ParseURL(redisURL)
+	if err != nil {
+		return nil, fmt.Errorf("server: RedisURL: %w", err)
+	}
+	options.Protocol, options.MaxRetries, options.ContextTimeoutEnabled = 2, -1, true
+	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = hubDial, hubDial, hubWrite
+	options.ClientName, options.PoolSize = "flashsale-results", 1
+	options.DialerRetries = 1 // the hub's own backoff decides when to try again
+	options.DisableIdentity, options.MaintNotificationsConfig = true, quiet
+	return redis.NewClient(options), nil
+}
+
+// watch starts to listen for results of an order. The first event comes once its channel is
+// surely heard. The caller stops the watch.
+func (h *hub) watch(order flashsale.OrderNo) *watch {
+	w := &watch{
+		hub: h, order: order, channel: engine.ResultsChannel(order),
+		events: make(chan flashsale.Result, watchQueue),
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.shards[w.channel]
+	if s == nil {
+		s = &shard{state: shardOff, watches: make(map[flashsale.OrderNo][]*watch)}
+		h.shards[w.channel] = s
+	}
+	s.watches[order] = append(s.watches[order], w)
+	if s.state == shardOn {
+		w.push(flashsale.Result{OrderNo: order})
+	} else {
+		h.kick()
+	}
+	return w
+}
+
+func (w *watch) stop() {
+	h := w.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.shards[w.channel]
+	if s == nil {
+		return
+	}
+	rest := slices.DeleteFunc(s.watches[w.order], func(other *watch) bool { return other == w })
+	if len(rest) > 0 {
+		s.watches[w.order] = rest
+		return
+	}
+	delete(s.watches, w.order)
+	if len(s.watches) == 0 {
+		h.kick()
+	}
+}
+
+// push never waits: a watcher whose queue is full is cut off. The caller holds hub.mu.
+func (w *watch) push(result flashsale.Result) {
+	if w.closed {
+		return
+	}
+	select {
+	case w.events <- result:
+	default:
+		if result.Status != "" { // a mere reminder may be left out: there is enough to look at
+			w.closed = true
+			close(w.events)
+		}
+	}
+}
+
+func (h *hub) kick() {
+	select {
+	case h.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// channels returns how many channels are heard.
+func (h *hub) channels() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, s := range h.shards {
+		if s.state == shardOn {
+			n++
+		}
+	}
+	return n
+}
+
+// run keeps the subscription until ctx ends.
+func (h *hub) run(ctx context.Context) {
+	if h.client == nil {
+		<-ctx.Done()
+		return
+	}
+	backoff := hubBackoffMin
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := h.subscribe(ctx)
+		h.reset()
+		if ctx.Err() != nil {
+			break
+		}
+		h.faults.log("subscription to results lost", "error", err)
+		if time.Since(began) > hubPing {
+			backoff = hubBackoffMin
+		}
+		timer := time.NewTimer(backoff)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+		backoff = min(2*backoff, hubBackoffMax)
+	}
+	if err := h.client.Close(); err != nil {
+		h.logger.Warn("close subscriber", "error", err)
+	}
+}
+
+// subscribe holds one subscription until it breaks. It does not lean on the reconnecting of
+// go-redis, which would not tell when something may have been missed.
+func (h *hub) subscribe(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	pubsub := h.client.Subscribe(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = pubsub.Close() }) // ends the read below
+	defer func() {
+		if stop() {
+			_ = pubsub.Close()
+		}
+	}()
+	var commanding sync.WaitGroup
+	defer commanding.Wait()
+	defer cancel(nil)
+	commanding.Go(func() {
+		if err := h.command(ctx, pubsub); err != nil {
+			cancel(err)
+		}
+	})
+	silent := false
+	for {
+		message, err := pubsub.ReceiveTimeout(ctx, hubPing)
+		var network net.Error
+		switch {
+		case context.Cause(ctx) != nil:
+			return context.Cause(ctx)
+		case errors.As(err, &network) && network.Timeout() && !silent:
+			silent = true
+			if err := pubsub.Ping(ctx); err != nil {
+				return fmt.Errorf("ping subscription: %w", err)
+			}
+			continue
+		case err != nil:
+			return fmt.Errorf("receive results: %w", err)
+		}
+		silent = false
+		switch message := message.(type) {
+		case *redis.Subscription:
+			h.confirmed(message.Channel, message.Kind == "subscribe")
+		case *redis.Message:
+			h.deliver(message.Channel, message.Payload)
+		}
+	}
+}
+
+// command subscribes and unsubscribes as watches come and go. It alone sends commands, so
+// Redis gets them in the order in which the states were changed.
+func (h *hub) command(ctx context.Context, pubsub *redis.PubSub) error {
+	h.kick()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.dirty:
+		}
+		on, off := h.due()
+		if len(on) > 0 {
+			if err := pubsub.Subscribe(ctx, on...); err != nil {
+				return fmt.Errorf("subscribe to results: %w", err)
+			}
+		}
+		if len(off) > 0 {
+			if err := pubsub.Unsubscribe(ctx, off...); err != nil {
+				return fmt.Errorf("unsubscribe from results: %w", err)
+			}
+		}
+	}
+}
+
+// due lists the channels to subscribe and to unsubscribe, and takes both as under way.
+func (h *hub) due() (on, off []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for channel, s := range h.shards {
+		switch wanted := len(s.watches) > 0; {
+		case wanted && s.state == shardOff:
+			s.state = shardSubscribing
+			on = append(on, channel)
+		case !wanted && s.state == shardOn:
+			s.state = shardUnsubscribing
+			off = append(off, channel)
+		case !wanted && s.state == shardOff:
+			delete(h.shards, channel)
+		}
+	}
+	return on, off
+}
+
+func (h *hub) confirmed(channel string, on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.shards[channel]
+	if s == nil {
+		return
+	}
+	s.state = shardOff
+	if on {
+		s.state = shardOn
+		s.remind()
+	}
+	if on != (len(s.watches) > 0) || !on {
+		h.kick()
+	}
+}
+
+// remind tells all watches of a channel to read the state.
+func (s *shard) remind() {
+	for order, watches := range s.watches {
+		for _, w := range watches {
+			w.push(flashsale.Result{OrderNo: order})
+		}
+	}
+}
+
+func (h *hub) deliver(channel, payload string) {
+	var results []flashsale.Result
+	if err := json.Unmarshal([]byte(payload), &results); err != nil {
+		h.faults.log("results ignored", "channel", channel, "error", err)
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.shards[channel]
+	if s == nil {
+		return
+	}
+	for _, result := range results {
+		for _, w := range s.watches[result.OrderNo] {
+			w.push(result)
+		}
+	}
+}
+
+// reset takes all channels as unheard: the connection is gone.
+func (h *hub) reset() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for channel, s := range h.shards {
+		s.state = shardOff
+		if len(s.watches) == 0 {
+			delete(h.shards, channel)
+		}
+	}
+}

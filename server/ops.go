@@ -1,0 +1,130 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http/pprof"
+	"sync"
+	"time"
+
+	"github.com/fasthttp/router"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/fasthttpadaptor"
+	"github.com/valyala/fasthttp/pprofhandler"
+)
+
+// checkTimeout bounds each condition of readiness.
+const checkTimeout = time.Second
+
+// vitals are what operators see of a process, whatever it does.
+type vitals struct {
+	base       context.Context // of every probe
+	checks     []Check
+	draining   <-chan struct{} // closed when the shutdown begins
+	durability func(context.Context) (string, error)
+	faults     *faultLog
+	gatherer   prometheus.Gatherer
+}
+
+func (v *vitals) route(r *router.Router) {
+	r.GET("/healthz", func(ctx *fasthttp.RequestCtx) { answer(ctx, fasthttp.StatusOK, []byte(`{"status":"ok"}`)) })
+	r.GET("/readyz", v.getReady)
+	// Without a timeout: it would hang on the request's context, which fasthttp changes at its
+	// shutdown. Nothing that is gathered waits for anything.
+	r.GET("/metrics", fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(v.gatherer, promhttp.HandlerOpts{})))
+	index := fasthttpadaptor.NewFastHTTPHandlerFunc(pprof.Index) // fasthttp's own refuses the slash at its end
+	r.GET("/debug/pprof/{profile:*}", func(ctx *fasthttp.RequestCtx) {
+		if ctx.UserValue("profile") == "" {
+			index(ctx)
+			return
+		}
+		pprofhandler.PprofHandler(ctx)
+	})
+}
+
+// routeOps builds what operators reach.
+func (s *Server) routeOps() fasthttp.RequestHandler {
+	r := newRouter()
+	seen := &vitals{
+		base: s.base, checks: s.config.Checks, draining: s.draining,
+		durability: s.config.Durability, faults: s.faults, gatherer: s.config.Gatherer,
+	}
+	seen.route(r)
+
+	r.POST("/v1/admin/sales", s.requireAdmin(s.createSale))
+	r.POST("/v1/admin/sales/{sale}/preheat", s.requireAdmin(s.preheatSale))
+	r.GET("/v1/admin/items/{item}", s.requireAdmin(s.getAccount))
+	r.POST("/v1/admin/items/{item}/pause", s.requireAdmin(s.setPaused(true)))
+	r.POST("/v1/admin/items/{item}/resume", s.requireAdmin(s.setPaused(false)))
+	r.POST("/v1/admin/items/{item}/stock", s.requireAdmin(s.restock))
+	r.GET("/v1/admin/audit", s.requireAdmin(s.audit))
+	r.POST("/v1/admin/points", s.requireAdmin(s.grantPoints))
+	r.GET("/v1/admin/orders/{order_no}/payments", s.requireAdmin(s.getPayments))
+	return guarded(s.faults, s.metrics.panics.Inc, r.Handler)
+}
+
+// requireAdmin is the one place that opens the admin calls. Hashes of equal length are
+// compared, so that the time taken tells nothing, not even the token's length.
+func (s *Server) requireAdmin(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+	want := sha256.Sum256([]byte(s.config.AdminToken))
+	return func(ctx *fasthttp.RequestCtx) {
+		if s.config.AdminToken == "" {
+			refuse(ctx, problemAdminDisabled)
+			return
+		}
+		token := requestToken(&ctx.Request.Header)
+		if len(token) == 0 {
+			refuse(ctx, problemMissingToken)
+			return
+		}
+		got := sha256.Sum256(token)
+		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			refuse(ctx, problemInvalidToken)
+			return
+		}
+		next(ctx)
+	}
+}
+
+// getReady tells a load balancer whether to send shoppers here, and an operator why not. What
+// exactly failed stands in the log.
+func (v *vitals) getReady(ctx *fasthttp.RequestCtx) {
+	call, cancel := context.WithTimeout(v.base, checkTimeout)
+	defer cancel()
+	faults := make([]error, len(v.checks))
+	var probing sync.WaitGroup
+	for n, check := range v.checks {
+		probing.Go(func() { faults[n] = check.Probe(call) })
+	}
+	probing.Wait()
+
+	report := make(map[string]string, len(faults)+2)
+	report["status"] = "ready"
+	for n, check := range v.checks {
+		report[check.Name] = "ok"
+		if faults[n] != nil {
+			report[check.Name], report["status"] = "unreachable", "not_ready"
+			v.faults.log("not ready", "check", check.Name, "error", faults[n])
+		}
+	}
+	if v.durability != nil {
+		durability, err := v.durability(call)
+		if err != nil {
+			durability = "unknown"
+		}
+		report["durability"] = durability
+	}
+	select {
+	case <-v.draining:
+		report["status"] = "draining"
+	default:
+	}
+	status := fasthttp.StatusOK
+	if report["status"] != "ready" {
+		status = fasthttp.StatusServiceUnavailable
+	}
+	answerValue(ctx, v.faults, status, report)
+}

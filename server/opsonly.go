@@ -1,0 +1,90 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+)
+
+// OpsConfig configures an [Ops].
+type OpsConfig struct {
+	// Checks are probed by /readyz.
+	Checks []Check
+	// Durability tells what a crash of Redis may lose, for /readyz. Optional.
+	Durability func(context.Context) (string, error)
+	// Gatherer is what /metrics shows. Default: prometheus.DefaultGatherer.
+	Gatherer prometheus.Gatherer
+	// Listener serves operators. Required; Run closes it.
+	Listener net.Listener
+	// Logger receives what an operator should know. Default: discarded.
+	Logger *slog.Logger
+}
+
+// Ops is the ops listener of a process that serves no shoppers: health, readiness, metrics and
+// profiles, and no admin calls.
+type Ops struct {
+	config OpsConfig
+	limits Config // the server's defaults
+}
+
+// NewOps checks the configuration.
+func NewOps(config OpsConfig) (*Ops, error) {
+	if config.Listener == nil {
+		return nil, errors.New("ops: Listener is required")
+	}
+	limits := Config{Gatherer: config.Gatherer, Logger: config.Logger}.withDefaults()
+	config.Gatherer, config.Logger = limits.Gatherer, limits.Logger
+	return &Ops{config: config, limits: limits}, nil
+}
+
+// Run answers operators while work runs, to its very end; from the end of ctx on readiness is
+// off. A listener that fails ends the work as ctx does: a process that nobody can watch is
+// better started again.
+func (o *Ops) Run(ctx context.Context, work func(context.Context) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	base, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	faults := &faultLog{logger: o.config.Logger}
+	r := newRouter()
+	seen := &vitals{
+		base: base, checks: o.config.Checks, draining: ctx.Done(),
+		durability: o.config.Durability, faults: faults, gatherer: o.config.Gatherer,
+	}
+	seen.route(r)
+	ops := newHTTP(o.limits, faults, BodyBytesMax)
+	ops.Handler = guarded(faults, func() {}, r.Handler)
+
+	served := make(chan error, 1)
+	go func() {
+		served <- ops.Serve(o.config.Listener)
+		stop()
+	}()
+	err := work(ctx)
+	select {
+	case failed := <-served: // nil: somebody else closed the listener
+		return errors.Join(err, fmt.Errorf("serve operators: %w", cmp.Or(failed, net.ErrClosed)))
+	default:
+	}
+	err = errors.Join(err, o.shutdown(base, ops))
+	<-served
+	return err
+}
+
+// shutdown answers what operators have asked and closes the listener.
+func (o *Ops) shutdown(ctx context.Context, ops *fasthttp.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, o.limits.ShutdownTimeout)
+	defer cancel()
+	err := ops.ShutdownWithContext(ctx)
+	_ = o.config.Listener.Close() // in case Serve had not taken it yet
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("drain operators' requests: %w", err)
+	}
+	return nil
+}

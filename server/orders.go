@@ -1,0 +1,320 @@
+package server
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"flashsale"
+	"flashsale/engine"
+)
+
+const (
+	pageDefault = 20
+	pageMax     = 100
+	// pendingItemsMax bounds in how many items a user's pending orders are looked for; each
+	// costs one read of Redis.
+	pendingItemsMax = 64
+	// pendingAge is how long after its close an item may still have pending orders.
+	pendingAge = 24 * time.Hour
+	// clockSlack is by how much the clocks of nodes may differ from that of Redis.
+	clockSlack = 10 * time.Second
+)
+
+var (
+	itemsPrefix  = []byte("/v1/items/")
+	ordersSuffix = []byte("/orders")
+)
+
+// orderItem returns the item's part of the path /v1/items/{item}/orders, undecoded as the
+// router sees it. It is matched by hand because the router copies each parameter.
+func orderItem(path []byte) ([]byte, bool) {
+	rest, ok := bytes.CutPrefix(path, itemsPrefix)
+	if !ok {
+		return nil, false
+	}
+	item, ok := bytes.CutSuffix(rest, ordersSuffix)
+	return item, ok && len(item) > 0 && bytes.IndexByte(item, '/') < 0
+}
+
+// createOrder is the hot path: everything that loses or wins comes through here.
+func (s *Server) createOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
+	text, _ := orderItem(ctx.Request.URI().PathOriginal())
+	item, err := flashsale.ParseID[flashsale.ItemID](unsafeString(text))
+	if err != nil {
+		refuseID(ctx, err, problemItemID, problemItemNotFound)
+		return
+	}
+	body, p := jsonBody(ctx)
+	if p != nil {
+		refuse(ctx, p)
+		return
+	}
+	quantity, p := decodeQuantity(body)
+	if p != nil {
+		refuse(ctx, p)
+		return
+	}
+	key, p := idempotencyKey(&ctx.Request.Header)
+	if p != nil {
+		refuse(ctx, p)
+		return
+	}
+	// No deadline of our own: the engine bounds the call, and a request without one costs it
+	// no hand-over between goroutines.
+	reply, err := s.config.Reserver.Reserve(context.Background(),
+		engine.Request{Item: item, User: user.ID, Quantity: quantity, IdempotencyKey: key})
+	if err != nil {
+		s.refuseFault(ctx, err)
+		return
+	}
+	switch reply.Outcome {
+	case flashsale.Accepted, flashsale.Replayed: // told alike: a replay is the first answer again
+		acceptOrder(ctx, reply.OrderNo)
+	case flashsale.DuplicateOrder, flashsale.LimitReached:
+		refuseOrder(ctx, outcomeProblems[reply.Outcome], reply.OrderNo)
+	case flashsale.NotStarted:
+		refuseUntil(ctx, problemNotStarted, reply.OpensAt)
+	case flashsale.NotReady:
+		s.refuseNotReady(ctx, item)
+	default:
+		if int(reply.Outcome) >= len(outcomeProblems) || outcomeProblems[reply.Outcome] == nil {
+			s.faults.log("create order", "item", item, "outcome", reply.Outcome)
+			refuse(ctx, problemInternal)
+			return
+		}
+		refuse(ctx, outcomeProblems[reply.Outcome])
+	}
+}
+
+func acceptOrder(ctx *fasthttp.RequestCtx, no flashsale.OrderNo) {
+	const (
+		path   = "/v1/orders/"
+		before = `{"order_no":"`
+		after  = `","status":"pending"}`
+	)
+	header := &ctx.Response.Header
+	header.SetStatusCode(fasthttp.StatusAccepted)
+	header.SetContentType(typeJSON)
+	var buf [64]byte
+	header.SetCanonical(headerLocation, strconv.AppendInt(append(buf[:0], path...), int64(no), 10))
+	body := strconv.AppendInt(append(buf[:0], before...), int64(no), 10)
+	ctx.Response.SetBody(append(body, after...))
+}
+
+func (s *Server) refuseFault(ctx *fasthttp.RequestCtx, err error) {
+	if errors.Is(err, engine.ErrUnknown) {
+		s.faults.log("create order", "error", err)
+		refuse(ctx, problemOutcomeUnknown)
+		return
+	}
+	s.fault(ctx, "create order", err)
+}
+
+// refuseNotReady tells an item that Redis does not hold from one that does not exist, has not
+// opened or is over.
+func (s *Server) refuseNotReady(ctx *fasthttp.RequestCtx, id flashsale.ItemID) {
+	item, err := s.catalogue.item(s.base, id)
+	if errors.Is(err, flashsale.ErrNotFound) {
+		refuse(ctx, problemItemNotFound)
+		return
+	}
+	if err != nil {
+		s.faults.log("look up item", "item", id, "error", err)
+		refuse(ctx, problemNotReady)
+		return
+	}
+	switch now := s.catalogue.now(s.base); {
+	case now.Before(item.OpensAt):
+		refuseUntil(ctx, problemNotStarted, item.OpensAt)
+	case !now.Before(item.ClosesAt):
+		refuse(ctx, problemEnded)
+	default:
+		refuse(ctx, problemNotReady)
+	}
+}
+
+// getOrder answers the order, and with ?wait only once its state has changed.
+func (s *Server) getOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
+	no, ok := pathID[flashsale.OrderNo](ctx, "order_no", problemOrderNo, problemOrderNotFound)
+	if !ok {
+		return
+	}
+	var wait time.Duration
+	if text := ctx.QueryArgs().Peek("wait"); text != nil {
+		var err error
+		wait, err = time.ParseDuration(string(text))
+		if err != nil || wait < 0 || wait > WaitMax {
+			refuse(ctx, problemWait)
+			return
+		}
+	}
+	order, err := s.findOrder(s.base, no, user.ID)
+	if err != nil {
+		s.refuseOrderFault(ctx, "get order", err)
+		return
+	}
+	if wait > 0 && !order.Status.Final() {
+		if order, ok = s.await(order, wait); !ok {
+			refuse(ctx, problemOverloaded)
+			return
+		}
+	}
+	answer(ctx, fasthttp.StatusOK, appendOrder(make([]byte, 0, 320), order))
+}
+
+// await returns when the order has changed, the time is over or the server shuts down; and at
+// once, with false, when too many wait.
+func (s *Server) await(order flashsale.Order, wait time.Duration) (flashsale.Order, bool) {
+	select {
+	case s.waiters <- struct{}{}:
+		defer func() { <-s.waiters }()
+	default:
+		return order, false
+	}
+	f := s.follow(order)
+	defer f.stop()
+	deadline := time.NewTimer(wait)
+	defer deadline.Stop()
+	events := f.watch.events
+	for moved := false; !moved; {
+		select {
+		case event, ok := <-events:
+			if !ok {
+				events = nil // cannot happen to one who reads; the timer remains
+				continue
+			}
+			moved = f.hear(event)
+		case <-f.timer.C:
+			moved = f.tick()
+		case <-deadline.C:
+			return f.order, true
+		case <-s.draining:
+			return f.order, true
+		}
+	}
+	if f.order.Status == f.status {
+		return f.order, true
+	}
+	if current, err := s.findOrder(s.base, order.OrderNo, order.User); err == nil {
+		return current, true // with its amount and deadline, which a result does not carry
+	}
+	f.order.Status, f.order.Reason = f.status, f.reason
+	return f.order, true
+}
+
+// listOrders answers one page of the user's orders, newest first. Pending ones stand where
+// they will stand when the ledger has them.
+func (s *Server) listOrders(ctx *fasthttp.RequestCtx, user flashsale.User) {
+	limit, before := pageDefault, flashsale.OrderNo(0)
+	if text := ctx.QueryArgs().Peek("limit"); text != nil {
+		var err error
+		if limit, err = strconv.Atoi(string(text)); err != nil || limit < 1 || limit > pageMax {
+			refuse(ctx, problemLimit)
+			return
+		}
+	}
+	if text := ctx.QueryArgs().Peek("before"); text != nil {
+		var err error
+		if before, err = flashsale.ParseID[flashsale.OrderNo](string(text)); err != nil {
+			refuse(ctx, problemCursor)
+			return
+		}
+	}
+	orders, more, err := s.page(user.ID, before, limit)
+	if err != nil {
+		s.fault(ctx, "list orders", err)
+		return
+	}
+	body := append(make([]byte, 0, 64+256*len(orders)), `{"orders":[`...)
+	for n, order := range orders {
+		if n > 0 {
+			body = append(body, ',')
+		}
+		body = appendOrder(body, order)
+	}
+	body = append(body, ']')
+	if more {
+		body = appendID(append(body, `,"next_cursor":`...), orders[len(orders)-1].OrderNo)
+	}
+	answer(ctx, fasthttp.StatusOK, append(body, '}'))
+}
+
+// page merges what the ledger holds with what is pending in Redis. Redis also names orders
+// that the ledger holds; those of other pages are told apart by the range of this one.
+func (s *Server) page(user string, before flashsale.OrderNo, limit int) ([]flashsale.Order, bool, error) {
+	ctx, cancel := context.WithTimeout(s.base, callTimeout)
+	defer cancel()
+	now := s.catalogue.now(ctx)
+	items, err := s.catalogue.sellingBetween(ctx, now.Add(-pendingAge), now.Add(clockSlack), pendingItemsMax)
+	if err != nil {
+		return nil, false, err
+	}
+	// Redis first: an order that reaches the ledger between the two reads is then seen in both.
+	held, err := s.config.Live.Orders(ctx, user, items)
+	if err != nil {
+		return nil, false, err
+	}
+	orders, err := s.config.Ledger.Orders(ctx, user, before, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	more := len(orders) >= limit
+	known := make(map[flashsale.OrderNo]bool, len(orders))
+	var last flashsale.OrderNo // orders below it belong to later pages
+	for _, order := range orders {
+		known[order.OrderNo] = true
+		if more {
+			last = order.OrderNo
+		}
+	}
+	for _, order := range held {
+		if !known[order.OrderNo] && order.OrderNo > last && (before == 0 || order.OrderNo < before) {
+			orders = append(orders, order)
+		}
+	}
+	slices.SortFunc(orders, func(a, b flashsale.Order) int { return cmp.Compare(b.OrderNo, a.OrderNo) })
+	if len(orders) > limit {
+		orders, more = orders[:limit], true
+	}
+	return orders, more, nil
+}
+
+func (s *Server) cancelOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
+	no, ok := pathID[flashsale.OrderNo](ctx, "order_no", problemOrderNo, problemOrderNotFound)
+	if !ok {
+		return
+	}
+	call, cancel := context.WithTimeout(s.base, callTimeout)
+	defer cancel()
+	order, err := s.config.Ledger.Cancel(call, no, user.ID)
+	if errors.Is(err, flashsale.ErrNotFound) {
+		if order, err = s.findOrder(s.base, no, user.ID); err != nil { // not even pending
+			s.refuseOrderFault(ctx, "cancel order", err)
+			return
+		}
+		err = flashsale.ErrConflict
+	}
+	switch {
+	case err == nil:
+		answer(ctx, fasthttp.StatusOK, appendOrder(make([]byte, 0, 320), order))
+	case errors.Is(err, flashsale.ErrConflict):
+		refuse(ctx, problemNotCancellable.with("order_status", string(order.Status)))
+	default:
+		s.changeFault(ctx, "cancel order", err)
+	}
+}
+
+func (s *Server) refuseOrderFault(ctx *fasthttp.RequestCtx, operation string, err error) {
+	if errors.Is(err, flashsale.ErrNotFound) {
+		refuse(ctx, problemOrderNotFound)
+		return
+	}
+	s.fault(ctx, operation, err)
+}

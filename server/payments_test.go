@@ -1,0 +1,369 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"flashsale"
+)
+
+// fakePayments answers as it is told and remembers what it was asked.
+type fakePayments struct {
+	mu         sync.Mutex
+	asked      []string
+	settlement flashsale.Settlement
+	order      flashsale.Order
+	statement  flashsale.PointsStatement
+	history    flashsale.PaymentHistory
+	refused    bool // a grant beyond the limit
+	err        error
+	onNotify   func()
+}
+
+func (f *fakePayments) notef(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, fmt.Sprintf(format, args...))
+}
+
+func (f *fakePayments) Start(_ context.Context, no flashsale.OrderNo, user string, method flashsale.Method) (flashsale.Settlement, error) {
+	f.notef("start %s %s %s", no, user, method)
+	return f.settlement, f.err
+}
+
+func (f *fakePayments) Refund(_ context.Context, no flashsale.OrderNo, user, reason string) (flashsale.Settlement, error) {
+	f.notef("refund %s %s %q", no, user, reason)
+	return f.settlement, f.err
+}
+
+func (f *fakePayments) Notify(_ context.Context, body []byte) error {
+	f.notef("notify %s", body)
+	if f.onNotify != nil {
+		f.onNotify()
+	}
+	return f.err
+}
+
+func (f *fakePayments) Return(_ context.Context, rawQuery []byte) (flashsale.Order, error) {
+	f.notef("return %s", rawQuery)
+	return f.order, f.err
+}
+
+func (f *fakePayments) History(_ context.Context, no flashsale.OrderNo) (flashsale.PaymentHistory, error) {
+	f.notef("history %s", no)
+	return f.history, f.err
+}
+
+func (f *fakePayments) Points(_ context.Context, user string, before int64, limit int) (flashsale.PointsStatement, error) {
+	f.notef("points %s %d %d", user, before, limit)
+	return f.statement, f.err
+}
+
+func (f *fakePayments) Grant(_ context.Context, user string, points int64, ref string) (bool, error) {
+	f.notef("grant %s %d %s", user, points, ref)
+	return !f.refused, f.err
+}
+
+func setupPayments(t *testing.T, change func(*Config)) (*bundle, *fakePayments) {
+	t.Helper()
+	f := &fakePayments{}
+	return setup(t, func(c *Config) {
+		c.Payments = f
+		if change != nil {
+			change(c)
+		}
+	}), f
+}
+
+// Protects the contract of paying and refunding: each outcome has its status, code and body, and
+// nobody learns of another's order.
+func TestPayments_Outcomes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		call    string
+		outcome flashsale.PayOutcome
+		status  flashsale.Status
+		url     string
+		err     error
+		want    string
+	}{
+		{call: "payments", outcome: flashsale.PayStarted, status: flashsale.Unpaid, url: "https://pay.example/?a=1&b=2", want: `200 {"order_no":"42","status":"unpaid","pay_url":"https://pay.example/?a=1&b=2"}`},
+		{call: "payments", outcome: flashsale.PayDone, status: flashsale.Paid, want: `200 {"order_no":"42","status":"paid"}`},
+		{call: "payments", outcome: flashsale.NotPayable, status: flashsale.Cancelled, want: `409 {"status":409,"code":"not_payable","title":"Only an unpaid order can be paid.","order_status":"cancelled"}`},
+		{call: "payments", outcome: flashsale.MethodUnavailable, status: flashsale.Unpaid, want: `409 {"status":409,"code":"method_unavailable","title":"The order cannot be paid in this way.","order_status":"unpaid"}`},
+		{call: "payments", outcome: flashsale.InsufficientPoints, status: flashsale.Unpaid, want: `409 {"status":409,"code":"insufficient_points","title":"You have too few points.","order_status":"unpaid"}`},
+		{call: "payments", outcome: flashsale.PaymentClosed, status: flashsale.Unpaid, want: `409 {"status":409,"code":"payment_closed","title":"The payment was ended: the order cannot be paid in this way any more.","order_status":"unpaid"}`},
+		{call: "payments", outcome: flashsale.TooLate, status: flashsale.Unpaid, want: `409 {"status":409,"code":"too_late","title":"Too little time is left to pay.","order_status":"unpaid"}`},
+		{call: "payments", err: flashsale.ErrNotFound, want: `404 {"status":404,"code":"order_not_found","title":"You have no such order."}`},
+		{call: "payments", err: io.ErrUnexpectedEOF, want: `503 {"status":503,"code":"outcome_unknown","title":"The payment may have been made. Ask again: nothing is paid twice."}`},
+		{call: "payments", outcome: 200, want: `500 {"status":500,"code":"internal","title":"This is a fault of the server."}`},
+		{call: "refunds", outcome: flashsale.RefundStarted, status: flashsale.Refunding, want: `202 {"order_no":"42","status":"refunding"}`},
+		{call: "refunds", outcome: flashsale.RefundComplete, status: flashsale.Refunded, want: `200 {"order_no":"42","status":"refunded"}`},
+		{call: "refunds", outcome: flashsale.NotRefundable, status: flashsale.Unpaid, want: `409 {"status":409,"code":"not_refundable","title":"Only a paid order can be refunded.","order_status":"unpaid"}`},
+	} {
+		b, f := setupPayments(t, nil)
+		f.settlement = flashsale.Settlement{Outcome: c.outcome, PayURL: c.url, Order: flashsale.Order{OrderNo: 42, Status: c.status}}
+		f.err = c.err
+		response := b.call("POST", "/v1/orders/42/"+c.call, map[string]string{"payments": `{"method":"points"}`, "refunds": ""}[c.call], as("ann")...)
+		if got := strconv.Itoa(response.StatusCode()) + " " + string(response.Body()); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+	}
+}
+
+// Protects an order that has not reached the ledger: it exists for its user, and is not payable.
+func TestPayments_Pending(t *testing.T) {
+	t.Parallel()
+	b, f := setupPayments(t, nil)
+	f.err = flashsale.ErrNotFound
+	order := newOrder("ann")
+	order.Status = flashsale.Pending
+	b.redis.now = time.Now()
+	b.ledger.sales[0].Items[0].OpensAt, b.ledger.sales[0].Items[0].ClosesAt = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	b.redis.held["ann"] = []flashsale.Order{order}
+	response := b.call("POST", "/v1/orders/"+order.OrderNo.String()+"/payments", `{"method":"points"}`, as("ann")...)
+	if got := code(response); got != "409 not_payable" || !strings.Contains(string(response.Body()), `"order_status":"pending"`) {
+		t.Errorf("got %s %s", got, response.Body())
+	}
+	if got := code(b.call("POST", "/v1/orders/"+order.OrderNo.String()+"/payments", `{"method":"points"}`, as("bob")...)); got != "404 order_not_found" {
+		t.Errorf("another user: %s", got)
+	}
+}
+
+// Protects against bad input, which reaches nobody, and against a caller who names an amount.
+func TestPayments_BadInput(t *testing.T) {
+	t.Parallel()
+	b, f := setupPayments(t, nil)
+	for _, c := range [][3]string{
+		{"/v1/orders/x/payments", `{"method":"points"}`, "400 invalid_order_no"},
+		{"/v1/orders/0/payments", `{"method":"points"}`, "404 order_not_found"},
+		{"/v1/orders/1/payments", ``, "400 malformed_json"},
+		{"/v1/orders/1/payments", `{}`, "422 invalid_field"},
+		{"/v1/orders/1/payments", `{"method":"cash"}`, "422 invalid_field"},
+		{"/v1/orders/1/payments", `{"method":7}`, "422 invalid_field"},
+		{"/v1/orders/1/payments", `{"method":"points","amount":1}`, "422 unknown_field"},
+		{"/v1/orders/1/refunds", `{"reason":7}`, "422 invalid_field"},
+		{"/v1/orders/1/refunds", `{"reason":"a\u0000b"}`, "422 invalid_field"},
+		{"/v1/orders/1/refunds", `{"reason":"` + strings.Repeat("x", 201) + `"}`, "422 invalid_field"},
+		{"/v1/orders/1/refunds", `{"amount":1}`, "422 unknown_field"},
+	} {
+		if got := code(b.call("POST", c[0], c[1], as("ann")...)); got != c[2] {
+			t.Errorf("%s %s: got %s, want %s", c[0], c[1], got, c[2])
+		}
+	}
+	for path, want := range map[string]string{
+		"/v1/points?limit=0": "400 invalid_limit", "/v1/points?limit=101": "400 invalid_limit",
+		"/v1/points?before=0": "400 invalid_cursor", "/v1/points?before=x": "400 invalid_cursor",
+	} {
+		if got := code(b.call("GET", path, "", as("ann")...)); got != want {
+			t.Errorf("%s: got %s, want %s", path, got, want)
+		}
+	}
+	if len(f.asked) > 0 {
+		t.Errorf("asked %v", f.asked)
+	}
+	f.settlement = flashsale.Settlement{Outcome: flashsale.RefundComplete}
+	b.call("POST", "/v1/orders/1/refunds", `{"reason":"不要了"}`, as("ann")...)
+	if want := `refund 1 ann "不要了"`; len(f.asked) != 1 || f.asked[0] != want {
+		t.Errorf("asked %q, want %q", f.asked, want)
+	}
+}
+
+// Protects a server without any way to pay: each call says so, and a notice is not acknowledged.
+func TestPayments_NotConfigured(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	for route, want := range map[string]string{
+		`POST /v1/orders/1/payments {"method":"alipay"}`: "409 method_unavailable",
+		`POST /v1/orders/1/refunds {}`:                   "409 not_refundable",
+		`GET /v1/points `:                                "409 method_unavailable",
+		`GET /v1/payments/alipay/return `:                "404 not_found",
+	} {
+		parts := strings.SplitN(route, " ", 3)
+		if got := code(b.call(parts[0], parts[1], parts[2], as("ann")...)); got != want {
+			t.Errorf("%s: got %s, want %s", route, got, want)
+		}
+	}
+	if got := string(b.call("POST", "/v1/payments/alipay/notify", "a=b").Body()); got != "fail" {
+		t.Errorf("notify: %s", got)
+	}
+	if got := code(b.callOps("POST", "/v1/admin/points", `{"user":"ann","points":1,"ref":"r"}`, bearer...)); got != "409 method_unavailable" {
+		t.Errorf("grant: %s", got)
+	}
+	with, f := setupPayments(t, nil)
+	f.err = fmt.Errorf("points: %w", errors.ErrUnsupported)
+	if got := code(with.call("GET", "/v1/points", "", as("ann")...)); got != "409 method_unavailable" {
+		t.Errorf("points without a points service: %s", got)
+	}
+}
+
+// Protects what Alipay hears: the one word, as plain text and without a login, only when the
+// notice is taken; and the notices beyond the bound come again.
+func TestAlipayNotify(t *testing.T) {
+	t.Parallel()
+	b, f := setupPayments(t, func(c *Config) { c.NoticesMax = 1_000_000 })
+	response := b.call("POST", "/v1/payments/alipay/notify", "trade_no=1&sign=x", "Content-Type", "application/x-www-form-urlencoded")
+	if got := string(response.Body()); got != "success" || response.StatusCode() != 200 || string(response.Header.ContentType()) != "text/plain" {
+		t.Errorf("got %d %s %s", response.StatusCode(), response.Header.ContentType(), got)
+	}
+	if len(f.asked) != 1 || f.asked[0] != "notify trade_no=1&sign=x" {
+		t.Errorf("asked %v", f.asked)
+	}
+	f.err = io.ErrUnexpectedEOF
+	if got := string(b.call("POST", "/v1/payments/alipay/notify", "x=y").Body()); got != "fail" {
+		t.Errorf("got %s", got)
+	}
+	f.err = nil
+
+	// While all places are taken the next is told to come again.
+	entered, leave := make(chan struct{}), make(chan struct{})
+	f.onNotify = func() { entered <- struct{}{}; <-leave }
+	var all sync.WaitGroup
+	for range noticesAtOnce {
+		all.Go(func() {
+			if got := string(b.call("POST", "/v1/payments/alipay/notify", "x=y").Body()); got != "success" {
+				t.Errorf("got %s", got)
+			}
+		})
+	}
+	for range noticesAtOnce {
+		receive(t, entered)
+	}
+	if got := string(b.call("POST", "/v1/payments/alipay/notify", "x=y").Body()); got != "fail" {
+		t.Errorf("one too many: %s", got)
+	}
+	close(leave)
+	all.Wait()
+}
+
+// Protects us from anybody who sends notices without end: so many a second are looked at.
+func TestNoticeGate(t *testing.T) {
+	t.Parallel()
+	g := newNoticeGate(3)
+	now := time.Unix(1_800_000_000, 0)
+	in := func(at time.Time) bool {
+		leave, ok := g.enter(at)
+		if ok {
+			leave()
+		}
+		return ok
+	}
+	for n := range 5 {
+		if got := in(now); got != (n < 3) {
+			t.Errorf("notice %d: %t", n, got)
+		}
+	}
+	if !in(now.Add(time.Second)) {
+		t.Error("the next second is closed")
+	}
+}
+
+// Protects the shopper who comes back from Alipay: he is sent to his order's page, or shown its
+// state; a forged return shows nothing.
+func TestAlipayReturn(t *testing.T) {
+	t.Parallel()
+	b, f := setupPayments(t, nil)
+	f.order = flashsale.Order{OrderNo: 42, Status: flashsale.Unpaid}
+	if got := string(b.call("GET", "/v1/payments/alipay/return?out_trade_no=42&sign=x", "").Body()); got != `{"order_no":"42","status":"unpaid"}` {
+		t.Errorf("got %s", got)
+	}
+	if f.asked[0] != "return out_trade_no=42&sign=x" {
+		t.Errorf("asked %v", f.asked)
+	}
+	f.err = flashsale.ErrNotFound
+	if got := code(b.call("GET", "/v1/payments/alipay/return?a=b", "")); got != "404 order_not_found" {
+		t.Errorf("forged: %s", got)
+	}
+	b, f = setupPayments(t, func(c *Config) { c.OrderPage = "https://shop.example/orders/{order_no}#paid" })
+	f.order = flashsale.Order{OrderNo: 42}
+	response := b.call("GET", "/v1/payments/alipay/return", "")
+	if got := string(response.Header.Peek("Location")); response.StatusCode() != 302 || got != "https://shop.example/orders/42#paid" {
+		t.Errorf("got %d %s", response.StatusCode(), got)
+	}
+}
+
+// Protects what a user sees of his points, page by page.
+func TestGetPoints(t *testing.T) {
+	t.Parallel()
+	b, f := setupPayments(t, nil)
+	f.statement = flashsale.PointsStatement{Balance: 93, Frozen: 7, Entries: []flashsale.PointsEntry{
+		{Sequence: 2, Type: "debit", OrderNo: 42, Points: -7, Balance: 93, At: opens},
+		{Sequence: 1, Type: "grant", Ref: "welcome", Points: 100, Balance: 100, At: opens},
+	}}
+	want := `{"balance":93,"frozen":7,"entries":[{"type":"debit","points":-7,"balance":93,"order_no":"42","at_ms":1800000000000},` +
+		`{"type":"grant","points":100,"balance":100,"ref":"welcome","at_ms":1800000000000}]`
+	if got := string(b.call("GET", "/v1/points", "", as("ann")...).Body()); got != want+"}" {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	f.statement.Entries = f.statement.Entries[:1]
+	if got := string(b.call("GET", "/v1/points?limit=1&before=3", "", as("ann")...).Body()); !strings.HasSuffix(got, `],"next_cursor":"2"}`) {
+		t.Errorf("got %s", got)
+	}
+	if f.asked[1] != "points ann 3 1" {
+		t.Errorf("asked %v", f.asked)
+	}
+}
+
+// Protects the operator's calls: a grant says what the user has then, and each refusal why; the
+// history of an order shows every payment and refund.
+func TestAdminMoney(t *testing.T) {
+	t.Parallel()
+	b, f := setupPayments(t, nil)
+	f.statement = flashsale.PointsStatement{Balance: 100}
+	if got := string(b.callOps("POST", "/v1/admin/points", `{"user":"ann","points":100,"ref":"gift-1"}`, bearer...).Body()); got != `{"balance":100,"frozen":0,"user":"ann"}` {
+		t.Errorf("got %s", got)
+	}
+	for body, want := range map[string]string{
+		`{"user":"a b","points":1,"ref":"r"}`:           `"field":"user"`,
+		`{"user":"ann","points":0,"ref":"r"}`:           `"field":"points"`,
+		`{"user":"ann","points":1e15,"ref":"r"}`:        `"field":"points"`,
+		`{"user":"ann","points":1}`:                     `"field":"ref"`,
+		`{"user":"ann","points":1,"ref":"r","extra":1}`: `"field":"extra"`,
+	} {
+		if got := string(b.callOps("POST", "/v1/admin/points", body, bearer...).Body()); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", body, got)
+		}
+	}
+	grant := func() string {
+		return code(b.callOps("POST", "/v1/admin/points", `{"user":"ann","points":1,"ref":"r"}`, bearer...))
+	}
+	f.refused = true
+	if got := grant(); got != "409 points_limit_reached" {
+		t.Errorf("got %s", got)
+	}
+	f.err = flashsale.ErrConflict
+	if got := grant(); got != "409 ref_taken" {
+		t.Errorf("got %s", got)
+	}
+	f.err = io.ErrUnexpectedEOF
+	if got := grant(); got != "503 outcome_unknown" {
+		t.Errorf("got %s", got)
+	}
+
+	f.err = nil
+	f.history = flashsale.PaymentHistory{
+		Order:    flashsale.Order{OrderNo: 42, User: "ann", Status: flashsale.Refunding, AmountFen: 990, AmountPoints: 7},
+		Charge:   "open",
+		Intent:   flashsale.Intent{State: flashsale.IntentDone, Points: 7, TradeNo: 1234567890123456789, Attempts: 1},
+		Payments: []flashsale.Payment{{Method: flashsale.Points, TradeNo: "1234567890123456789", Amount: 7, PaidAt: opens}},
+		Refunds:  []flashsale.Refund{{RefundNo: "R42", Method: flashsale.Points, TradeNo: "1234567890123456789", Amount: 7, State: flashsale.RefundDue, Reason: "why"}},
+	}
+	want := `{"order_no":"42","user":"ann","status":"refunding","amount_fen":990,"amount_points":7,"charge":"open",` +
+		`"points_intent":{"state":"done","points":7,"trade_no":"1234567890123456789","attempts":1},` +
+		`"payments":[{"method":"points","trade_no":"1234567890123456789","amount":7,"surplus":false,"paid_at_ms":1800000000000}],` +
+		`"refunds":[{"refund_no":"R42","method":"points","trade_no":"1234567890123456789","amount":7,"surplus":false,"state":"due","reason":"why","attempts":0}]}`
+	if got := string(b.callOps("GET", "/v1/admin/orders/42/payments", "", bearer...).Body()); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	f.err = flashsale.ErrNotFound
+	if got := code(b.callOps("GET", "/v1/admin/orders/42/payments", "", bearer...)); got != "404 order_not_found" {
+		t.Errorf("got %s", got)
+	}
+}
