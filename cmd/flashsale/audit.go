@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"flashsale/worker"
+)
+
+type auditCommand struct {
+	stores `embed:""`
+	JSON   bool `name:"json" help:"Print the report as JSON."`
+}
+
+// Run proves the invariants. A broken one is exit code 1; so is an audit that cannot be made.
+func (c *auditCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
+	r, err := openRooms(ctx, c.stores, logger, nil)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	report, err := r.audit(ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(report); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(out, report)
+	}
+	if !report.OK {
+		return errBroken
+	}
+	return nil
+}
+
+// audit takes one report.
+func (r *rooms) audit(ctx context.Context) (worker.Report, error) {
+	money, err := r.newDesk(nil, nil, nil) // it adds up, it takes no payments
+	if err != nil {
+		return worker.Report{}, err
+	}
+	auditor, err := worker.NewAuditor(worker.AuditorConfig{
+		Engine: r.engine, Ledger: r.ledger, Money: money, Partitions: r.engine.Partitions(), RedisURL: r.redisURL,
+	})
+	if err != nil {
+		return worker.Report{}, err
+	}
+	defer auditor.Close()
+	return auditor.Audit(ctx)
+}
+
+// auditAtRest audits until nothing is on its way any more, for at most the given time.
+func (r *rooms) auditAtRest(ctx context.Context, atMost time.Duration) (worker.Report, error) {
+	deadline := time.Now().Add(atMost)
+	for {
+		report, err := r.audit(ctx)
+		if err != nil || !report.Moving || time.Now().After(deadline) {
+			return report, err
+		}
+	}
+}

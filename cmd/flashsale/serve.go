@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"flashsale/engine"
+	"flashsale/worker"
+)
+
+type serveCommand struct {
+	stores  `embed:""`
+	serving `embed:""`
+	paying  `embed:""`
+}
+
+// Run serves until ctx ends: the server drains first, then the pools close.
+func (c *serveCommand) Run(ctx context.Context, logger *slog.Logger) error {
+	r, err := openRooms(ctx, c.stores, logger, c.tune)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	if err := r.openDesk(c.paying, nil); err != nil {
+		return err
+	}
+	s, err := r.newServer(c.serving)
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+func (s serving) tune(config *engine.Config) {
+	config.BatchMax, config.InFlight, config.FlagTTL = s.BatchMax, s.InFlight, s.FlagTTL
+}
+
+type workCommand struct {
+	stores  `embed:""`
+	working `embed:""`
+	paying  `embed:""`
+	OpsAddr string `env:"WORK_OPS_ADDR" default:"127.0.0.1:9091" help:"Where operators connect: health, metrics. Each worker of a host needs its own."`
+}
+
+// Run works until ctx ends: what is in hand is persisted and acknowledged, and what is being paid
+// or refunded is finished, first.
+func (c *workCommand) Run(ctx context.Context, logger *slog.Logger) error {
+	r, err := openRooms(ctx, c.stores, logger, nil)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	var w *worker.Worker
+	if err := r.openDesk(c.paying, func() { w.Wake() }); err != nil {
+		return err
+	}
+	if w, err = r.newWorker(c.working); err != nil {
+		return err
+	}
+	ops, err := r.newOps(c.OpsAddr)
+	if err != nil {
+		return err
+	}
+	logger.Info("working", "partitions", r.engine.Partitions(), "ops_addr", ops.addr)
+	return ops.Run(ctx, r.work(w))
+}

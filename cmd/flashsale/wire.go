@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"flashsale/engine"
+	"flashsale/pay"
+	"flashsale/pay/alipay"
+	"flashsale/pay/points"
+	"flashsale/postgres"
+	"flashsale/server"
+	"flashsale/worker"
+)
+
+// rooms is what a command has opened: here the rooms that do not know each other are joined.
+type rooms struct {
+	logger   *slog.Logger
+	metrics  *prometheus.Registry
+	redisURL string
+	engine   *engine.Engine
+	ledger   *postgres.Ledger
+	points   *points.Ledger // nil: no points database is configured
+	seams    seams
+
+	// What takes payments, once openDesk has been called.
+	desk      *pay.Desk
+	alipay    *alipay.Client // nil: not configured
+	herald    *worker.Herald
+	orderPage string
+}
+
+// seams are where a test can stand between two rooms, to make one of them die at a given point
+// for example. nil joins the rooms directly.
+type seams struct {
+	reserver func(server.Reserver) server.Reserver
+	ledger   func(worker.Ledger) worker.Ledger
+	engine   func(worker.Engine) worker.Engine
+	desk     func(*pay.Config)
+}
+
+type seamsKey struct{}
+
+// withSeams hands the seams to whatever command runs under the context.
+func withSeams(ctx context.Context, s seams) context.Context {
+	return context.WithValue(ctx, seamsKey{}, s)
+}
+
+func through[T any](seam func(T) T, room T) T {
+	if seam == nil {
+		return room
+	}
+	return seam(room)
+}
+
+// openRooms connects to the stores. The databases must have their schemas.
+func openRooms(ctx context.Context, s stores, logger *slog.Logger, tune func(*engine.Config)) (*rooms, error) {
+	r := &rooms{logger: logger, metrics: prometheus.NewRegistry(), redisURL: s.RedisURL}
+	r.seams, _ = ctx.Value(seamsKey{}).(seams)
+	r.metrics.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	var err error
+	if r.ledger, err = postgres.Open(ctx, postgres.Config{URL: s.DatabaseURL, Logger: logger}); err != nil {
+		return nil, err
+	}
+	if err := r.ledger.CheckSchema(ctx); err != nil {
+		r.ledger.Close()
+		return nil, err
+	}
+	config := engine.Config{
+		RedisURL: s.RedisURL, Partitions: s.Partitions, Logger: logger, Registerer: r.metrics,
+	}
+	if tune != nil {
+		tune(&config)
+	}
+	if r.engine, err = engine.New(ctx, config); err != nil {
+		r.ledger.Close()
+		return nil, err
+	}
+	if err := r.openPoints(ctx, s.PointsURL); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// openPoints connects to the points' database if there is one.
+func (r *rooms) openPoints(ctx context.Context, url string) (err error) {
+	if url == "" {
+		return nil
+	}
+	r.points, err = points.Open(ctx, points.Config{URL: url, NextTradeNo: r.engine.NextNumber})
+	if err != nil {
+		return err
+	}
+	return r.points.CheckSchema(ctx)
+}
+
+// close comes last: after server and worker have returned.
+func (r *rooms) close() {
+	r.closeDesk()
+	if r.points != nil {
+		r.points.Close()
+	}
+	r.engine.Close()
+	r.ledger.Close()
+}
+
+// listen opens an address at once or not at all.
+func listen(addr string) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
+}
+
+// boundServer is a server with its listeners open, so that its addresses are known.
+type boundServer struct {
+	*server.Server
+	base, ops string // http://host:port
+}
+
+func (r *rooms) newServer(s serving) (*boundServer, error) {
+	listener, err := listen(s.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for shoppers: %w", err)
+	}
+	opsListener, err := listen(s.OpsAddr)
+	if err != nil {
+		_ = listener.Close()
+		return nil, fmt.Errorf("listen for operators: %w", err)
+	}
+	bound := &boundServer{
+		base: "http://" + listener.Addr().String(), ops: "http://" + opsListener.Addr().String(),
+	}
+	bound.Server, err = server.New(server.Config{
+		AdminToken:  s.AdminToken,
+		Audit:       func(ctx context.Context) (any, error) { return r.audit(ctx) },
+		Checks:      r.checks(),
+		DevLogin:    s.DevLogin,
+		Durability:  r.engine.Durability,
+		Gatherer:    r.metrics,
+		Ledger:      r.ledger,
+		Listener:    listener,
+		Live:        r.engine,
+		Logger:      r.logger,
+		OpsListener: opsListener,
+		OrderPage:   r.orderPage,
+		Origins:     s.Origins,
+		Payments:    r.desk,
+		Preheater:   r.newPreheater(),
+		RedisURL:    r.redisURL,
+		Registerer:  r.metrics,
+		Reserver:    through[server.Reserver](r.seams.reserver, r.engine),
+		Sessions:    r.engine,
+	})
+	if err != nil {
+		_, _ = listener.Close(), opsListener.Close()
+		return nil, err
+	}
+	return bound, nil
+}
+
+// checks are what any process of ours needs in order to be ready.
+func (r *rooms) checks() []server.Check {
+	return []server.Check{
+		{Name: "redis", Probe: r.engine.Ping},
+		{Name: "postgres", Probe: r.ledger.Ping},
+	}
+}
+
+// boundOps is an ops listener that is open, so that its address is known.
+type boundOps struct {
+	*server.Ops
+	addr string
+}
+
+func (r *rooms) newOps(addr string) (*boundOps, error) {
+	listener, err := listen(addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for operators: %w", err)
+	}
+	bound := &boundOps{addr: listener.Addr().String()}
+	bound.Ops, err = server.NewOps(server.OpsConfig{
+		Checks: r.checks(), Durability: r.engine.Durability, Gatherer: r.metrics,
+		Listener: listener, Logger: r.logger,
+	})
+	if err != nil {
+		_ = listener.Close()
+		return nil, err
+	}
+	return bound, nil
+}
+
+func (r *rooms) newWorker(w working) (*worker.Worker, error) {
+	return worker.New(worker.Config{
+		AuditEvery:      w.AuditEvery,
+		BatchSize:       w.BatchSize,
+		Consumer:        w.Consumer,
+		Engine:          through[worker.Engine](r.seams.engine, r.engine),
+		Ledger:          through[worker.Ledger](r.seams.ledger, r.ledger),
+		Linger:          w.BatchAge,
+		Logger:          r.logger,
+		Money:           r.desk,
+		Partitions:      r.engine.Partitions(),
+		PauseOnOversell: &w.PauseOnOversell,
+		PreheatBefore:   w.PreheatBefore,
+		RedisURL:        r.redisURL,
+		Registerer:      r.metrics,
+		Trades:          r.desk,
+	})
+}
