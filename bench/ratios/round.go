@@ -1,0 +1,389 @@
+package ratios
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"flashsale/bench/proc"
+	"flashsale/bench/stats"
+	"flashsale/bench/target"
+	"flashsale/bench/wrk"
+)
+
+// figures is what was measured, one value a round.
+type figures struct {
+	bare, group, single, beside, soldOut http // of single, no bare handler's rate is taken
+	reserveGroup, reserveSingle          reserve
+	persistBatch, persistOne             stats.Sample // orders each second
+	persisted                            stats.Sample // share of the accepted that the worker had persisted at the end of the window
+	persistRate                          stats.Sample // orders persisted each second of the window
+	drained                              stats.Sample // seconds until it had persisted the rest
+	others                               stats.Sample // percent of the machine that other programs used, each window
+}
+
+// http is what was measured over HTTP.
+type http struct {
+	rate    stats.Sample // answers of the kind asked for, each second
+	cpu     stats.Sample // server and Redis, microseconds an answer
+	server  stats.Sample // the server's part of it
+	client  stats.Sample // wrk, microseconds an answer
+	busy    stats.Sample // percent of the machine that all these used together
+	bare    stats.Sample // answers of the bare handler each second, just before and after
+	scripts stats.Sample // script runs an answer
+	p50     stats.Sample // milliseconds, closed loop
+	p99     stats.Sample
+}
+
+// step is one candidate.
+type step struct {
+	name string
+	run  func(ctx context.Context, round int) error
+}
+
+// steps are the candidates, by the names that Config.Only takes.
+func (r *run) steps() []step {
+	return []step{
+		{"reserve", r.reserveRound},
+		{"accepted", func(ctx context.Context, n int) error {
+			return r.accepted(ctx, n, r.group, r.items[2*n], "group commit", &r.figures.group)
+		}},
+		{"persist", r.persistRound},
+		{"sold-out", r.soldOutRound},
+		{"single", func(ctx context.Context, n int) error {
+			return r.accepted(ctx, n, r.single, r.items[2*n+1], "batches of 1", &r.figures.single)
+		}},
+		{"beside", r.besideRound},
+	}
+}
+
+// round measures every candidate once; each round begins with another one.
+func (r *run) round(ctx context.Context, n int) error {
+	steps := r.steps()
+	for i := range steps {
+		step := steps[(i+n)%len(steps)]
+		if !r.wants(step.name) {
+			continue
+		}
+		if err := step.run(ctx, n); err != nil {
+			return fmt.Errorf("round %d: %s: %w", n+1, step.name, err)
+		}
+	}
+	return nil
+}
+
+// wants tells whether a candidate is measured.
+func (r *run) wants(name string) bool { return len(r.Only) == 0 || slices.Contains(r.Only, name) }
+
+// resultf tells what a round has found.
+func (r *run) resultf(n int, format string, args ...any) {
+	r.sayf("round %d/%d  %s", n+1, r.Rounds, fmt.Sprintf(format, args...))
+}
+
+// load is what every server is sent.
+func (r *run) load(url, item string) wrk.Load {
+	return wrk.Load{
+		URL: url, Path: "/v1/items/" + item + "/orders", Users: r.Users,
+		Connections: r.Connections, Threads: r.Threads, Length: r.Window,
+	}
+}
+
+// besideBare measures a candidate between two shorter measurements of the bare handler, so
+// that their ratio is not about what the machine did in between. All are sent the same.
+func (r *run) besideBare(ctx context.Context, load wrk.Load, into *http, candidate func() error) error {
+	load.URL, load.Length = r.bare.url, max(time.Second, (load.Length/2).Truncate(time.Second))
+	var before, after float64
+	for _, step := range []func() error{
+		func() (err error) { before, err = r.bareRate(ctx, load); return err },
+		candidate,
+		func() (err error) { after, err = r.bareRate(ctx, load); return err },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	into.bare = append(into.bare, (before+after)/2)
+	return nil
+}
+
+// bareRate sends a load to a handler that decides nothing.
+func (r *run) bareRate(ctx context.Context, load wrk.Load) (float64, error) {
+	w, err := r.window(ctx, load, r.bare.process.PID())
+	if err != nil {
+		return 0, err
+	}
+	r.figures.bare.add(measured{window: w, serverCPU: w.used[0]}, w.Accepted())
+	return w.Rate(w.Accepted()), nil
+}
+
+// window is what wrk counted, and what was used of the processors meanwhile.
+type window struct {
+	wrk.Result
+	used []time.Duration // by each process that was asked for
+	took time.Duration
+}
+
+// busy is the percentage of the machine that the processes and wrk used.
+func (w window) busy() float64 {
+	used := w.CPU
+	for _, each := range w.used {
+		used += each
+	}
+	return percent(used, w.took)
+}
+
+// percent is a share of the machine's processor time.
+func percent(used, took time.Duration) float64 {
+	return 100 * used.Seconds() / took.Seconds() / float64(runtime.NumCPU())
+}
+
+// window sends a load. It waits for a calm moment and notes what other programs used
+// nevertheless.
+func (r *run) window(ctx context.Context, load wrk.Load, pids ...int) (w window, err error) {
+	if err := r.calm(ctx); err != nil {
+		return w, err
+	}
+	machine, err := proc.Machine()
+	if err != nil {
+		return w, err
+	}
+	before, err := cpu(pids)
+	if err != nil {
+		return w, err
+	}
+	began := time.Now()
+	if w.Result, err = r.wrk.Run(ctx, load); err != nil {
+		return w, err
+	}
+	w.took = time.Since(began)
+	if w.used, err = cpu(pids); err != nil {
+		return w, err
+	}
+	machineAfter, err := proc.Machine()
+	if err != nil {
+		return w, err
+	}
+	others := machineAfter - machine - w.CPU
+	for n := range w.used {
+		w.used[n] -= before[n]
+		others -= w.used[n]
+	}
+	if !r.besideWorker { // there the worker and PostgreSQL are not among the processes
+		r.figures.others = append(r.figures.others, percent(max(0, others), w.took))
+	}
+	return w, nil
+}
+
+// calm waits until other programs leave the machine alone, as long as the patience lasts.
+func (r *run) calm(ctx context.Context) error {
+	const look = 250 * time.Millisecond
+	for r.Patience > 0 {
+		before, err := proc.Machine()
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(look):
+		}
+		after, err := proc.Machine()
+		if err != nil {
+			return err
+		}
+		if (after - before).Seconds() < calmShare*look.Seconds()*float64(runtime.NumCPU()) {
+			return nil
+		}
+		r.Patience -= look
+	}
+	return nil
+}
+
+// accepted measures accepted purchases and proves their count.
+func (r *run) accepted(ctx context.Context, n int, server *target.Server, item, name string, into *http) error {
+	result, err := r.buy(ctx, n, r.deciding, server, item, into)
+	if err != nil {
+		return err
+	}
+	r.resultf(n, "%s: %s accepted/s", name, stats.Human(result.Rate(result.Accepted())))
+	if err := r.deciding.Forget(ctx, item); err != nil {
+		return err
+	}
+	return r.deciding.Tidy(ctx)
+}
+
+// buy warms the sessions, lets every user buy and compares the counts of three witnesses.
+func (r *run) buy(ctx context.Context, n int, stack *target.Stack, server *target.Server, item string, into *http) (wrk.Result, error) {
+	load := r.load(server.URL, item)
+	load.FirstUser = n % userSets * r.Users
+	if err := server.Warm(ctx, load.FirstUser, load.Users); err != nil {
+		return wrk.Result{}, err
+	}
+	var m measured
+	measure := func() (err error) {
+		m, err = r.measure(ctx, stack, server, load)
+		return err
+	}
+	var err error
+	if server == r.single { // compared with group commit only
+		err = measure()
+	} else {
+		err = r.besideBare(ctx, load, into, measure)
+	}
+	if err != nil {
+		return wrk.Result{}, err
+	}
+	into.add(m, m.Accepted())
+	held, err := stack.Item(ctx, item)
+	if err != nil {
+		return wrk.Result{}, err
+	}
+	if err := prove(m, held, r.Connections); err != nil {
+		return wrk.Result{}, fmt.Errorf("item %s: %w\n%s", item, err, server.Log())
+	}
+	if m.Wrapped > 0 {
+		r.resultf(n, "%d requests were of users who had bought before and do not count: raise --users", m.Wrapped)
+	}
+	return m.Result, nil
+}
+
+// measured is a window with what it cost and what the server says of it.
+type measured struct {
+	window
+	serverCPU time.Duration
+	redisCPU  time.Duration
+	scripts   int64 // script runs
+	answered  int64 // 202 by the server's own count
+	soldOut   int64 // 409 likewise
+}
+
+func (r *run) measure(ctx context.Context, stack *target.Stack, server *target.Server, load wrk.Load) (m measured, err error) {
+	redis, err := stack.RedisPID(ctx)
+	if err != nil {
+		return m, err
+	}
+	before, err := server.Metrics(ctx)
+	if err != nil {
+		return m, err
+	}
+	profiled := r.profile(ctx, server)
+	if m.window, err = r.window(ctx, load, server.PID(), redis); err != nil {
+		return m, err
+	}
+	if err := <-profiled; err != nil {
+		return m, err
+	}
+	m.serverCPU, m.redisCPU = m.used[0], m.used[1]
+	// The requests that wrk left behind are still being answered.
+	err = target.Await(ctx, time.Minute, "the last answers", func() (bool, error) {
+		now, err := server.Metrics(ctx)
+		if err != nil {
+			return false, err
+		}
+		answered, soldOut := count(now, before, answers(202)), count(now, before, answers(409))
+		still := answered == m.answered && soldOut == m.soldOut && answered+soldOut >= m.Requests
+		m.answered, m.soldOut = answered, soldOut
+		m.scripts = count(now, before, "flashsale_reserve_batch_size_count")
+		return still, nil
+	})
+	return m, err
+}
+
+// prove compares what three witnesses counted: wrk, the server and Redis. Requests on their
+// way when wrk stopped were decided, but their answers not read.
+func prove(m measured, held target.Item, connections int) error {
+	unread := held.Sequence - m.Accepted()
+	switch {
+	case m.SocketErrors > 0:
+		return fmt.Errorf("%d of %d requests were lost", m.SocketErrors, m.Requests)
+	case m.Refused > m.Wrapped:
+		return fmt.Errorf("%d of %d requests were refused: all should be accepted", m.Refused, m.Requests)
+	case held.Buyers != held.Sequence || stock-held.Stock != held.Sequence:
+		return fmt.Errorf("oversold or stranded: Redis holds %d buyers, but counts %d orders and %d units",
+			held.Buyers, held.Sequence, stock-held.Stock)
+	case unread < 0 || unread > int64(connections):
+		return fmt.Errorf("wrk read %d accepted answers, but Redis accepted %d", m.Accepted(), held.Sequence)
+	case m.answered != held.Sequence:
+		return fmt.Errorf("the server answered 202 to %d requests, but Redis accepted %d", m.answered, held.Sequence)
+	}
+	return nil
+}
+
+func answers(status int) string {
+	return fmt.Sprintf(`flashsale_http_responses_total{route="POST /v1/items/{item}/orders",status="%d"}`, status)
+}
+
+func count(after, before map[string]float64, series string) int64 {
+	return int64(after[series] - before[series])
+}
+
+// soldOutRound measures the commonest answer of a flash sale.
+func (r *run) soldOutRound(ctx context.Context, n int) error {
+	load := r.load(r.group.URL, r.soldOut)
+	load.FirstUser = n % userSets * r.Users
+	load.Users = min(load.Users, 50_000) // who has lost asks again
+	if err := r.group.Warm(ctx, load.FirstUser, load.Users); err != nil {
+		return err
+	}
+	var m measured
+	err := r.besideBare(ctx, load, &r.figures.soldOut, func() (err error) {
+		m, err = r.measure(ctx, r.deciding, r.group, load)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if m.Accepted() > 0 || m.SocketErrors > 0 || m.soldOut < m.Requests {
+		return fmt.Errorf("of %d requests for a sold-out item %d were accepted, %d lost and %d answered 409",
+			m.Requests, m.Accepted(), m.SocketErrors, m.soldOut)
+	}
+	r.figures.soldOut.add(m, m.Requests)
+	r.resultf(n, "sold out: %s answers/s", stats.Human(m.Rate(m.Requests)))
+	return nil
+}
+
+// besideRound measures accepted purchases while a worker persists them, and waits for it.
+func (r *run) besideRound(ctx context.Context, n int) error {
+	r.besideWorker = true
+	result, err := r.buy(ctx, n, r.persisting, r.beside, r.besideItems[n], &r.figures.beside)
+	r.besideWorker = false
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	item, err := r.persisting.Item(ctx, r.besideItems[n])
+	if err != nil {
+		return err
+	}
+	// The stream holds what is not in PostgreSQL yet: the worker deletes after the commit.
+	persisted := item.Sequence - item.Waiting
+	r.figures.persisted = append(r.figures.persisted, float64(persisted)/float64(item.Sequence))
+	r.figures.persistRate = append(r.figures.persistRate, result.Rate(persisted))
+	err = target.Await(ctx, drainTimeout, "the worker", func() (bool, error) {
+		item, err := r.persisting.Item(ctx, r.besideItems[n])
+		return item.Waiting == 0, err
+	})
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, r.worker.Log())
+	}
+	drained := time.Since(began)
+	r.figures.drained = append(r.figures.drained, drained.Seconds())
+	r.resultf(n, "beside the worker: %s accepted/s, %s persisted/s, the rest %.1f s later",
+		stats.Human(result.Rate(result.Accepted())), stats.Human(result.Rate(persisted)), drained.Seconds())
+	return r.persisting.Tidy(ctx)
+}
+
+// add notes a window in which so many answers were of the kind asked for.
+func (h *http) add(m measured, answers int64) {
+	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(answers) }
+	h.rate = append(h.rate, m.Rate(answers))
+	h.cpu = append(h.cpu, each(m.serverCPU+m.redisCPU))
+	h.server = append(h.server, each(m.serverCPU))
+	h.client = append(h.client, each(m.CPU))
+	h.busy = append(h.busy, m.busy())
+	h.scripts = append(h.scripts, float64(m.scripts)/float64(answers))
+	h.p50 = append(h.p50, float64(m.P50US)/1000)
+	h.p99 = append(h.p99, float64(m.P99US)/1000)
+}
