@@ -1,0 +1,80 @@
+# `make` alone lists the targets. Every target sets up what it needs and is missing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+LINT_VERSION := v2.5.0
+LINT := bin/golangci-lint-$(LINT_VERSION)
+
+# Where Go's own installer puts it, for a shell that was not told.
+export PATH := $(PATH):/usr/local/go/bin
+
+# Go keeps its caches below HOME. Where HOME is unset, or not ours to write to, as in some CI
+# jobs and containers, take the account's own folder, or one in here that Git ignores.
+export HOME := $(shell for h in "$${HOME:-}" "$$(getent passwd "$$(id -u)" | cut -d: -f6)"; do \
+	if [[ -d "$$h" && -w "$$h" ]]; then echo "$$h"; exit; fi; done; echo "$(CURDIR)/.home")
+
+# bench is a module of its own, so that k6 and its dependencies stay out of ours.
+MODULES := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod))
+in_modules = for module in $(MODULES); do (set -x; cd "$$module"; $(1)); done
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: go ## Install what is missing of redis-server, postgresql and curl (no service is started)
+	@.ci/install redis-server postgresql curl
+
+.PHONY: run
+run: setup ## Run the demo: a real sale on a private Redis and PostgreSQL (more: ARGS="--rush 5000")
+	go run ./cmd/flashsale demo $(ARGS)
+
+.PHONY: test
+test: setup ## Run every test, on real servers, with the race detector
+	@.ci/install gcc wrk
+	@$(call in_modules,CGO_ENABLED=1 go test -race -timeout 10m $(ARGS) ./...)
+
+.PHONY: test-faults
+test-faults: setup ## Kill processes and servers at every point between two steps, 20 times each (ROUNDS=20)
+	@.ci/install gcc
+	FLASHSALE_FAULTS=$(or $(ROUNDS),20) CGO_ENABLED=1 go test -race -timeout 60m -count=1 -v -run 'Faults|Killed' ./cmd/flashsale $(ARGS)
+
+.PHONY: bench
+bench: setup ## Measure the ratios, side by side in one run (more: ARGS="--quick")
+	@.ci/install wrk
+	cd bench && go run . ratios $(ARGS)
+
+.PHONY: lint
+lint: go $(LINT) ## Check format, style and the arrows between the rooms
+	@unformatted=$$(gofmt -l .); if [[ -n "$$unformatted" ]]; then \
+		echo "not formatted, run make fmt: $$unformatted" >&2; exit 1; fi
+	@$(call in_modules,"$(CURDIR)/$(LINT)" run --config "$(CURDIR)/.golangci.yml" ./...)
+
+.PHONY: fmt
+fmt: go $(LINT) ## Format the code
+	@$(call in_modules,"$(CURDIR)/$(LINT)" fmt --config "$(CURDIR)/.golangci.yml" ./...)
+
+.PHONY: build
+build: go ## Build bin/flashsale
+	go build -trimpath -o bin/flashsale ./cmd/flashsale
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin
+
+.PHONY: go
+go:
+	@command -v go >/dev/null || { echo "Go 1.26 or newer is missing: install it from https://go.dev/dl/" >&2; exit 1; }
+
+# The pinned version, from wherever it is installed already.
+$(LINT): | go
+	@mkdir -p bin; \
+	for have in golangci-lint "$$(go env GOPATH)/bin/golangci-lint"; do \
+		path=$$(command -v "$$have") || continue; \
+		if "$$path" version 2>/dev/null | grep -qF "version $(LINT_VERSION:v%=%) "; then \
+			ln -sf "$$path" "$@"; exit; fi; done; \
+	GOBIN="$(CURDIR)/bin" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION); \
+	mv bin/golangci-lint "$@"
