@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"flashsale"
+	"flashsale/internal/devstack/stacktest"
 )
 
 // fakeTrades ends so many payments at each call, after so many faults.
@@ -108,7 +109,7 @@ func TestJudge_Money(t *testing.T) {
 // Results of a server's own reach whoever waits, as those of the worker do.
 func TestHerald(t *testing.T) {
 	t.Parallel()
-	s := newSetup(t)
+	s := newSetupOn(t, stacktest.NewRedis(t).URL()) // its channels are its own
 	config := s.config()
 	herald, err := NewHerald(s.url, config.Logger)
 	if err != nil {
