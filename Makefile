@@ -47,6 +47,10 @@ bench: setup ## Measure the ratios, side by side in one run (more: ARGS="--quick
 	@.ci/install wrk
 	cd bench && go run . ratios $(ARGS)
 
+.PHONY: scenarios
+scenarios: setup ## Play the sale's scenes with the embedded k6 (more: ARGS="--rate 2000 spike")
+	cd bench && go run . run $(ARGS)
+
 .PHONY: lint
 lint: go $(LINT) ## Check format, style and the arrows between the rooms
 	@unformatted=$$(gofmt -l .); if [[ -n "$$unformatted" ]]; then \

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"flashsale/bench/ratios"
+	"flashsale/bench/scenario"
 )
 
 // Exit codes.
@@ -23,6 +24,7 @@ const (
 )
 
 func main() {
+	scenario.MaybeChild()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -37,6 +39,10 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"list", "name the scenarios", runList},
+		{"run", "play scenarios with k6, compare the counts, audit", runScenarios},
+		{"eject", "write the k6 scripts into a folder, to change them", runEject},
+		{"k6", "be k6 itself: bench k6 run script.js", runK6},
 		{"ratios", "measure the promised ratios, each beside its floor", runRatios},
 		{"bare", "serve one constant answer: the limit that ratios are measured against", runBare},
 	}

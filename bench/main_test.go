@@ -5,10 +5,13 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"flashsale/bench/scenario"
 )
 
 // TestMain lets the test binary play our own program, which starts itself as a child.
 func TestMain(m *testing.M) {
+	scenario.MaybeChild()
 	if len(os.Args) > 1 && os.Args[1] == "bare" {
 		main()
 	}
@@ -46,6 +49,9 @@ func TestRun_Usage(t *testing.T) {
 		says string
 	}{
 		{nil, exitUsage, "ratios"},
+		{[]string{"run", "fly"}, exitFailed, `no scenario "fly"`},
+		{[]string{"run", "--plant", "fly"}, exitFailed, `no bug "fly"`},
+		{[]string{"run", "--target", "http://127.0.0.1:1", "smoke"}, exitFailed, "--item and --tokens"},
 		{[]string{"fly"}, exitUsage, `no command "fly"`},
 		{[]string{"ratios", "-h"}, exitOK, "-rounds"},
 		{[]string{"ratios", "--rounds", "-1"}, exitFailed, "Rounds must be at least 1"},
@@ -57,6 +63,60 @@ func TestRun_Usage(t *testing.T) {
 		}
 		if !strings.Contains(errs.String(), test.says) {
 			t.Errorf("%q: does not say %q but\n%s", test.args, test.says, errs.String())
+		}
+	}
+}
+
+// The whole chain must hold: an engine built, k6 as our child, thresholds, counts and audit.
+func TestScenario_Smoke(t *testing.T) {
+	t.Parallel()
+	result := playScene(t, scenario.Config{Scene: "smoke"})
+	if !result.OK() {
+		t.Errorf("failures: %q", result.Failures)
+	}
+	if result.Counts["accepted"] == 0 || result.Counts["accepted"] != result.Counts["duplicate"] {
+		t.Errorf("counts: %v", result.Counts)
+	}
+	if !strings.Contains(result.Audit, "no item is oversold") {
+		t.Errorf("audit: %s", result.Audit)
+	}
+}
+
+// A suite that passes an engine without its limit check would prove nothing.
+func TestScenario_FindsThePlantedBug(t *testing.T) {
+	t.Parallel()
+	result := playScene(t, scenario.Config{Scene: "duplicate", Planted: true, Rate: 20, Seconds: 1})
+	if result.OK() || result.Counts["violations"] == 0 {
+		t.Errorf("an engine that sells to a user as often as he asks has passed: %+v", result)
+	}
+}
+
+func playScene(t *testing.T, config scenario.Config) *scenario.Result {
+	t.Helper()
+	var progress bytes.Buffer
+	config.Program, config.Output = os.Args[0], &progress
+	result, err := scenario.Play(t.Context(), config)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, progress.String())
+	}
+	return result
+}
+
+// Whoever ejects the scripts gets each scenario and what they share.
+func TestEject(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"eject", dir}, &out, &errs); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, errs.String())
+	}
+	names := []string{"lib"}
+	for _, scene := range scenario.Scenes() {
+		names = append(names, scene.Name)
+	}
+	for _, name := range names {
+		if _, err := os.Stat(dir + "/" + name + ".js"); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package target
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -34,6 +35,43 @@ func Source() (string, error) {
 func Build(ctx context.Context, source, into string) (string, error) {
 	binary := filepath.Join(into, "flashsale")
 	return binary, goTool(ctx, source, "build", "-trimpath", "-o", binary, "./cmd/flashsale")
+}
+
+// limitChecks are the lines of reserve.lua that keep a user from buying more than his limit.
+var limitChecks = []string{
+	"elseif units > 0 and limit == 1 then",
+	"elseif units + qty > limit or (entry and units == 0) then",
+}
+
+// BuildPlanted compiles an engine that sells to a user as often as he asks: a suite that finds
+// nothing wrong with it is worth nothing. The compiler is shown another reserve.lua in the
+// place of the real one, so that no such switch exists in the engine itself.
+func BuildPlanted(ctx context.Context, source, into string) (string, error) {
+	script := filepath.Join(source, "lua", "reserve.lua")
+	text, err := os.ReadFile(script)
+	if err != nil {
+		return "", err
+	}
+	for _, check := range limitChecks {
+		if bytes.Count(text, []byte(check)) != 1 {
+			return "", fmt.Errorf("%s has changed: there is not one %q to take out", script, check)
+		}
+		text = bytes.Replace(text, []byte(check), []byte("elseif false then"), 1)
+	}
+	planted := filepath.Join(into, "reserve.lua")
+	if err := os.WriteFile(planted, text, 0o600); err != nil {
+		return "", err
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {script: planted}})
+	if err != nil {
+		return "", err
+	}
+	list := filepath.Join(into, "overlay.json")
+	if err := os.WriteFile(list, overlay, 0o600); err != nil {
+		return "", err
+	}
+	binary := filepath.Join(into, "flashsale")
+	return binary, goTool(ctx, source, "build", "-overlay", list, "-o", binary, "./cmd/flashsale")
 }
 
 // BuildTest compiles the test binary of one of the engine's packages and returns its path.
