@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -47,8 +48,8 @@ type Engine struct {
 	streamMax  string
 	batches    sync.Pool
 
-	lanesMu sync.RWMutex
-	lanes   map[flashsale.ItemID]*lane
+	lanes     sync.Map     // flashsale.ItemID -> *lane; read by every request
+	laneCount atomic.Int64 // of lanes
 
 	background context.Context // of the engine's own work, ends with Close
 	stop       context.CancelFunc
@@ -89,12 +90,11 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	option.ClientName = "flashsale"
 	e := &Engine{
 		config:    config,
-		lanes:     make(map[flashsale.ItemID]*lane),
 		started:   time.Now(),
 		streamMax: strconv.FormatInt(config.StreamMax, 10),
 	}
-	e.batches.New = func() any { return new(batch) }
-	e.sessions = newSessions(config)
+	e.batches.New = func() any { return &batch{done: make(chan struct{})} }
+	e.sessions = newSessions(config, e.clock)
 	option.OnInvalidations = e.sessions.invalidate
 	if e.client, err = rueidis.NewClient(option); err != nil {
 		return nil, fmt.Errorf("engine: connect to redis: %w", err)
@@ -177,15 +177,18 @@ func (e *Engine) Reserve(ctx context.Context, req Request) (Reply, error) {
 		e.metrics.local.Inc()
 		return Reply{Outcome: flashsale.SoldOut}, nil
 	}
-	reply, err := l.reserve(ctx, req)
-	if err == nil {
-		e.metrics.outcomes[reply.Outcome].Inc()
-	}
-	return reply, err
+	return l.reserve(ctx, req)
 }
 
-// decide runs the script for a batch and puts the answers on its tickets.
+// recycle makes a batch that everybody has read available again.
+func (e *Engine) recycle(b *batch) {
+	b.reset()
+	e.batches.Put(b)
+}
+
+// decide runs the script for a batch and notes its decisions.
 func (e *Engine) decide(l *lane, b *batch) {
+	defer e.metrics.decided(b)
 	if !e.node.held() {
 		b.fail(Reply{Outcome: flashsale.NotReady}, nil)
 		return
@@ -199,10 +202,10 @@ func (e *Engine) decide(l *lane, b *batch) {
 	}
 	args := b.fill(l.text, e.streamMax, e.node.next)
 	began := e.clock()
-	reply, err := decodeReserve(reserveScript.Exec(ctx, client, l.keys, args), len(b.tickets))
+	reply, err := decodeReserve(reserveScript.Exec(ctx, client, l.keys, args), len(b.requests))
 	clock := e.clock()
 	took := time.Duration(clock - began)
-	e.metrics.ran(len(b.tickets), took)
+	e.metrics.ran(len(b.requests), took)
 	switch {
 	case err != nil:
 		e.failBatch(l, b, err)
@@ -250,28 +253,32 @@ func (e *Engine) loadRoster(l *lane, epoch int64) {
 
 // lane returns the item's lane, and nil when there are too many.
 func (e *Engine) lane(item flashsale.ItemID) *lane {
-	e.lanesMu.RLock()
-	l := e.lanes[item]
-	e.lanesMu.RUnlock()
-	if l != nil {
-		return l
+	if l, ok := e.lanes.Load(item); ok {
+		return l.(*lane)
 	}
-	e.lanesMu.Lock()
-	defer e.lanesMu.Unlock()
-	if l = e.lanes[item]; l != nil {
-		return l
-	}
-	if len(e.lanes) >= e.config.LanesMax {
+	if e.laneCount.Add(1) > int64(e.config.LanesMax) {
+		e.laneCount.Add(-1)
 		return nil
 	}
 	p := e.Partition(item)
-	l = &lane{
+	l := &lane{
 		engine: e, item: item, text: item.String(),
 		keys: []string{ItemKey(p, item), BuyersKey(p, item), OrdersKey(p)},
 	}
 	l.usedAt.Store(e.clock())
-	e.lanes[item] = l
-	return l
+	first, taken := e.lanes.LoadOrStore(item, l)
+	if taken {
+		e.laneCount.Add(-1)
+	}
+	return first.(*lane)
+}
+
+// everyLane calls visit for each lane there is.
+func (e *Engine) everyLane(visit func(*lane)) {
+	e.lanes.Range(func(_, l any) bool {
+		visit(l.(*lane))
+		return true
+	})
 }
 
 // sweep lets the lanes of idle items go.
@@ -285,13 +292,12 @@ func (e *Engine) sweep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		since := e.clock() - int64(e.config.IdleAfter)
-		e.lanesMu.Lock()
-		for item, l := range e.lanes {
+		e.everyLane(func(l *lane) {
 			if l.idle(since) {
-				delete(e.lanes, item)
+				e.lanes.Delete(l.item)
+				e.laneCount.Add(-1)
 			}
-		}
-		e.lanesMu.Unlock()
+		})
 	}
 }
 
@@ -329,22 +335,13 @@ func (e *Engine) hear(message string) error {
 	if err != nil {
 		return fmt.Errorf("epoch: %w", err)
 	}
-	e.lanesMu.RLock()
-	l := e.lanes[item]
-	e.lanesMu.RUnlock()
-	if l != nil {
-		l.flag.see(epoch)
+	if l, ok := e.lanes.Load(item); ok {
+		l.(*lane).flag.see(epoch)
 	}
 	return nil
 }
 
-func (e *Engine) dropFlags() {
-	e.lanesMu.RLock()
-	defer e.lanesMu.RUnlock()
-	for _, l := range e.lanes {
-		l.flag.drop()
-	}
-}
+func (e *Engine) dropFlags() { e.everyLane(func(l *lane) { l.flag.drop() }) }
 
 // Partition returns where an item lives.
 func (e *Engine) Partition(item flashsale.ItemID) int { return Partition(item, e.partitions) }

@@ -241,7 +241,7 @@ func TestLane_CancelledCaller(t *testing.T) {
 // accepted is still there.
 func TestLane_RedisKilled(t *testing.T) {
 	t.Parallel()
-	server := stacktest.NewRedis(t)
+	server := stacktest.NewRedis(t, "--appendfsync", "always") // everysec may lose what was accepted
 	e := start(t, Config{RedisURL: server.URL(), ScriptTimeout: time.Second})
 	item := load(t, e, 1_000_000, 1)
 	var accepted sync.Map

@@ -122,10 +122,10 @@ func becomes(t testing.TB, e *Engine, item flashsale.ItemID, user string, want f
 	stacktest.Eventually(t, wait, func() error {
 		var err error
 		reply, err = e.Reserve(context.Background(), Request{Item: item, User: user, Quantity: 1})
-		if err != nil || reply.Outcome != want {
-			return fmt.Errorf("%s, want %s: %w", reply.Outcome, want, err)
+		if err == nil && reply.Outcome != want {
+			err = fmt.Errorf("%s, want %s", reply.Outcome, want)
 		}
-		return nil
+		return err
 	})
 	return reply
 }

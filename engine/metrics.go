@@ -82,6 +82,22 @@ func (m *metrics) ran(requests int, took time.Duration) {
 	m.script.Observe(took.Seconds())
 }
 
+// decided counts a batch by outcome: one addition each, not one a request, because every
+// processor adds to the same counters.
+func (m *metrics) decided(b *batch) {
+	var tally [len(m.outcomes)]int
+	for n := range b.decisions {
+		if d := &b.decisions[n]; d.err == nil {
+			tally[d.reply.Outcome]++
+		}
+	}
+	for outcome, count := range tally {
+		if count > 0 {
+			m.outcomes[outcome].Add(float64(count))
+		}
+	}
+}
+
 func (m *metrics) unregister() {
 	for _, c := range m.collectors {
 		m.registerer.Unregister(c)
@@ -90,10 +106,9 @@ func (m *metrics) unregister() {
 
 // laneFigures returns how many requests wait, and in how many lanes.
 func (e *Engine) laneFigures() (waiting, lanes int) {
-	e.lanesMu.RLock()
-	defer e.lanesMu.RUnlock()
-	for _, l := range e.lanes {
+	e.everyLane(func(l *lane) {
 		waiting += l.depth()
-	}
-	return waiting, len(e.lanes)
+		lanes++
+	})
+	return waiting, lanes
 }

@@ -101,21 +101,22 @@ func TestModel(t *testing.T) {
 			"reserve": func(r *rapid.T) {
 				b := new(batch)
 				for n := range rapid.IntRange(1, 5).Draw(r, "requests") {
-					b.tickets = append(b.tickets, &ticket{
-						user: users.Draw(r, fmt.Sprint("user", n)), key: keys.Draw(r, fmt.Sprint("key", n)),
-						qty: rapid.IntRange(1, 2).Draw(r, fmt.Sprint("quantity", n)),
+					b.join(Request{
+						Item: item.ID, User: users.Draw(r, fmt.Sprint("user", n)),
+						Quantity:       rapid.IntRange(1, 2).Draw(r, fmt.Sprint("quantity", n)),
+						IdempotencyKey: keys.Draw(r, fmt.Sprint("key", n)),
 					})
 				}
 				e.decide(l, b)
-				for n, t := range b.tickets {
-					request := Request{Item: item.ID, User: t.user, Quantity: t.qty, IdempotencyKey: t.key}
+				for n, request := range b.requests {
+					got := b.decisions[n]
 					outcome, order := m.decide(request)
 					if outcome == flashsale.Accepted {
-						order = t.reply.OrderNo
+						order = got.reply.OrderNo
 						m.accept(request, order)
 					}
-					if t.err != nil || t.reply.Outcome != outcome || t.reply.OrderNo != order {
-						r.Fatalf("request %d %+v: %s %d %v, want %s %d", n, request, t.reply.Outcome, t.reply.OrderNo, t.err, outcome, order)
+					if got.err != nil || got.reply.Outcome != outcome || got.reply.OrderNo != order {
+						r.Fatalf("request %d %+v: %+v, want %s %d", n, request, got, outcome, order)
 					}
 				}
 			},

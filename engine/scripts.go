@@ -103,24 +103,25 @@ func decodeReserve(result rueidis.RedisResult, requests int) (reserveReply, erro
 	return r, nil
 }
 
-// answer puts each request's decision on its ticket.
+// answer notes the decision on each request.
 func (r *reserveReply) answer(item flashsale.ItemID, b *batch) {
+	b.decisions = b.decisions[:0]
 	named := 0
-	for n, t := range b.tickets {
-		outcome := letterOutcomes[r.outcomes[n]]
-		t.reply, t.err = Reply{Outcome: outcome}, nil
-		switch outcome {
+	for n := range b.requests {
+		d := decision{reply: Reply{Outcome: letterOutcomes[r.outcomes[n]]}}
+		switch d.reply.Outcome {
 		case flashsale.Accepted:
-			t.reply.OrderNo = t.order
+			d.reply.OrderNo = b.orders[n]
 		case flashsale.Replayed, flashsale.DuplicateOrder, flashsale.LimitReached:
-			t.reply.OrderNo = r.orderNos[named]
+			d.reply.OrderNo = r.orderNos[named]
 			named++
-			if t.reply.OrderNo == 0 && outcome != flashsale.LimitReached {
-				t.reply, t.err = Reply{}, unknownError("reserve", item, ErrUnreadable)
+			if d.reply.OrderNo == 0 && d.reply.Outcome != flashsale.LimitReached {
+				d = decision{err: unknownError("reserve", item, ErrUnreadable)}
 			}
 		case flashsale.NotStarted:
-			t.reply.OpensAt = fromMS(r.opensMS)
+			d.reply.OpensAt = fromMS(r.opensMS)
 		}
+		b.decisions = append(b.decisions, d)
 	}
 }
 

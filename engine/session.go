@@ -5,9 +5,12 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/redis/rueidis"
 
@@ -21,29 +24,67 @@ const tokenLenMax = 256
 // says when one changes, so a logout counts at once; a TTL bounds it should a message be lost.
 // It stands beside rueidis' own cache because that keeps replies, which would have to be found
 // by the token's hash and decoded on every request (see BenchmarkSession).
+//
+// A crowd's sessions are spread over far more memory than a processor caches, so what a look-up
+// costs is the number of places it touches: one bucket, and the session with its text inside.
+// They are read without a lock, which all processors would fight over.
 type sessions struct {
-	ttl time.Duration
-	max int
+	ttl   time.Duration
+	max   int
+	clock func() int64
+	seed  maphash.Seed
+	table atomic.Pointer[[]bucket] // a power of two of them
 
-	mu     sync.RWMutex // guards what follows
-	byHash map[string]*session
-	warm   map[string]*session // by token
+	mu    sync.Mutex // guards what follows, and who writes to the table
+	byKey map[string]*session
 }
 
-// session is what a token stands for. It is put into the map before Redis is asked, and its
-// removal while the answer is on its way says that the answer may be stale.
+// session is what a token stands for. It is put into byKey before Redis is asked, and its
+// removal while the answer is on its way says that the answer may be stale. It never changes
+// once it is in the table.
 type session struct {
-	key   string
+	until int64 // engine clock; 0: announced only
 	token string
 	user  flashsale.User
-	until time.Time
+	text  [72]byte // what token and user point to, where it has room: two cache lines in all
 }
 
-func newSessions(config Config) *sessions {
-	return &sessions{
-		ttl: config.SessionTTL, max: config.SessionsMax,
-		byHash: make(map[string]*session), warm: make(map[string]*session),
+// newSession makes a session that is warm.
+func newSession(token string, user flashsale.User, until int64) *session {
+	s := &session{until: until}
+	text := token + user.ID + user.Name
+	if len(text) <= len(s.text) {
+		copy(s.text[:], text)
+		text = unsafe.String(&s.text[0], len(text)) //nolint:gosec // written above, never again
 	}
+	id := len(token)
+	name := id + len(user.ID)
+	s.token, s.user = text[:id], flashsale.User{ID: text[id:name], Name: text[name:]}
+	return s
+}
+
+// bucket is one cache line of seven sessions. Each tag is a byte of the hash of the session in
+// the same place, and spares a look at those that are not it.
+type bucket struct {
+	tags     atomic.Uint64
+	sessions [bucketSize]atomic.Pointer[session]
+}
+
+const (
+	bucketSize = 7
+	// bucketLoad is how many sessions a bucket holds on average before the table grows. One in a
+	// hundred is full then, and forgets a session when another comes.
+	bucketLoad = 3
+	bucketsMin = 64
+)
+
+func newSessions(config Config, clock func() int64) *sessions {
+	s := &sessions{
+		ttl: config.SessionTTL, max: config.SessionsMax, clock: clock,
+		seed: maphash.MakeSeed(), byKey: make(map[string]*session),
+	}
+	s.resize(bucketsMin)
+	return s
 }
 
 // Session returns the user whom a token stands for, or [flashsale.ErrNotFound]. A warm token
@@ -59,7 +100,7 @@ func (e *Engine) Session(ctx context.Context, token string) (flashsale.User, err
 	loading := e.sessions.expect(token)
 	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
 	defer cancel()
-	get := e.client.B().Get().Key(loading.key).Cache()
+	get := e.client.B().Get().Key(SessionKey(token)).Cache()
 	result := e.client.DoCache(ctx, get, e.config.SessionTTL)
 	if isNil(result) {
 		e.sessions.forget(loading)
@@ -100,26 +141,37 @@ func (e *Engine) CreateSession(ctx context.Context, user flashsale.User, ttl tim
 
 // get answers from memory.
 func (s *sessions) get(token string) (flashsale.User, bool) {
-	s.mu.RLock()
-	found := s.warm[token]
-	s.mu.RUnlock()
-	if found == nil || time.Now().After(found.until) {
-		return flashsale.User{}, false
+	b, tag := s.place(*s.table.Load(), token)
+	tags := b.tags.Load()
+	for n := range b.sessions {
+		if byte(tags>>(8*n)) != tag {
+			continue
+		}
+		if found := b.sessions[n].Load(); found != nil && found.token == token {
+			return found.user, s.clock() < found.until
+		}
 	}
-	return found.user, true
+	return flashsale.User{}, false
+}
+
+// place returns the bucket of a token and its tag there.
+func (s *sessions) place(table []bucket, token string) (*bucket, byte) {
+	hash := maphash.String(s.seed, token)
+	return &table[hash&uint64(len(table)-1)], byte(hash >> 56)
 }
 
 // expect announces that a session is being read.
 func (s *sessions) expect(token string) *session {
-	loading := &session{key: SessionKey(token), token: token}
+	loading, key := &session{token: token}, SessionKey(token)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.byHash) >= s.max {
-		// Full: start again. Warm tokens come back with one round trip each.
-		clear(s.byHash)
-		clear(s.warm)
+	if len(s.byKey) >= s.max {
+		s.clear() // warm tokens come back with one round trip each
 	}
-	s.byHash[loading.key] = loading
+	if old := s.byKey[key]; old != nil {
+		s.remove(key, old)
+	}
+	s.byKey[key] = loading
 	return loading
 }
 
@@ -128,22 +180,73 @@ func (s *sessions) put(loading *session, user flashsale.User, ttl time.Duration)
 	if ttl <= 0 || ttl > s.ttl {
 		ttl = s.ttl
 	}
+	warm := newSession(loading.token, user, s.clock()+int64(ttl))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.byHash[loading.key] != loading {
+	key := SessionKey(loading.token)
+	if s.byKey[key] != loading {
 		return
 	}
-	loading.user, loading.until = user, time.Now().Add(ttl)
-	s.warm[loading.token] = loading
+	s.byKey[key] = warm
+	table := *s.table.Load()
+	if len(s.byKey) > bucketLoad*len(table) {
+		s.resize(2 * len(table)) // and puts this one in, too
+		return
+	}
+	s.insert(table, warm)
+}
+
+// insert puts a session into the table; where its bucket is full, another is forgotten.
+func (s *sessions) insert(table []bucket, warm *session) {
+	b, tag := s.place(table, warm.token)
+	at := 0
+	for at < bucketSize && b.sessions[at].Load() != nil {
+		at++
+	}
+	if at == bucketSize {
+		at = int(tag) % bucketSize
+		delete(s.byKey, SessionKey(b.sessions[at].Load().token))
+	}
+	shift := 8 * at
+	b.sessions[at].Store(warm)
+	b.tags.Store(b.tags.Load()&^(0xff<<shift) | uint64(tag)<<shift)
+}
+
+// remove takes a session back, whether it is warm or announced.
+func (s *sessions) remove(key string, old *session) {
+	delete(s.byKey, key)
+	b, _ := s.place(*s.table.Load(), old.token)
+	for n := range b.sessions {
+		if b.sessions[n].Load() == old {
+			b.sessions[n].Store(nil)
+		}
+	}
+}
+
+// resize makes a table of so many buckets of what is warm.
+func (s *sessions) resize(buckets int) {
+	table := make([]bucket, buckets)
+	for _, known := range s.byKey {
+		if known.until > 0 {
+			s.insert(table, known)
+		}
+	}
+	s.table.Store(&table)
+}
+
+// clear forgets everything.
+func (s *sessions) clear() {
+	clear(s.byKey)
+	s.resize(bucketsMin)
 }
 
 // forget takes an announcement back.
 func (s *sessions) forget(loading *session) {
+	key := SessionKey(loading.token)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.byHash[loading.key] == loading {
-		delete(s.byHash, loading.key)
-		delete(s.warm, loading.token) // what had run out
+	if s.byKey[key] == loading {
+		delete(s.byKey, key)
 	}
 }
 
@@ -153,8 +256,7 @@ func (s *sessions) invalidate(keys []rueidis.RedisMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if keys == nil {
-		clear(s.byHash)
-		clear(s.warm)
+		s.clear()
 		return
 	}
 	for _, message := range keys {
@@ -162,9 +264,8 @@ func (s *sessions) invalidate(keys []rueidis.RedisMessage) {
 		if err != nil {
 			continue
 		}
-		if found := s.byHash[key]; found != nil {
-			delete(s.byHash, key)
-			delete(s.warm, found.token)
+		if found := s.byKey[key]; found != nil {
+			s.remove(key, found)
 		}
 	}
 }

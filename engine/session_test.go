@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/redis/rueidis"
 
@@ -37,9 +41,9 @@ func whoIs(t testing.TB, e *Engine, token string) flashsale.User {
 
 // remembered is how many sessions take up memory.
 func remembered(s *sessions) int {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return max(len(s.byHash), len(s.warm))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byKey)
 }
 
 // TestSession_WarmIsFree: a request of a warm session costs Redis nothing.
@@ -149,7 +153,7 @@ func TestSessions_InvalidatedWhileRead(t *testing.T) {
 		if all {
 			s.invalidate(nil) // a lost connection
 		} else {
-			key, err := e.client.Do(t.Context(), e.client.B().Echo().Message(loading.key).Build()).ToMessage()
+			key, err := e.client.Do(t.Context(), e.client.B().Echo().Message(SessionKey("token")).Build()).ToMessage()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -166,7 +170,8 @@ func TestSessions_InvalidatedWhileRead(t *testing.T) {
 // is not answered.
 func TestSessions_Bounded(t *testing.T) {
 	t.Parallel()
-	s := newSessions(Config{SessionsMax: 10, SessionTTL: time.Hour})
+	var clock int64
+	s := newSessions(Config{SessionsMax: 10, SessionTTL: time.Hour}, func() int64 { return clock })
 	for n := range 1000 {
 		token := fmt.Sprint("token", n)
 		s.put(s.expect(token), flashsale.User{ID: "ann"}, 0)
@@ -177,16 +182,89 @@ func TestSessions_Bounded(t *testing.T) {
 			t.Fatalf("%d sessions are remembered", n)
 		}
 	}
-	s.put(s.expect("short"), flashsale.User{ID: "ann"}, time.Nanosecond)
-	for !time.Now().After(s.warm["short"].until) {
-	}
+	s.put(s.expect("short"), flashsale.User{ID: "ann"}, time.Second)
+	clock += int64(time.Second)
 	if _, ok := s.get("short"); ok {
 		t.Error("a session outlives its time")
 	}
+	before := remembered(s)
 	s.forget(s.expect("short"))
-	if s.warm["short"] != nil {
+	if n := remembered(s); n != before-1 {
 		t.Error("what has run out is remembered")
 	}
+}
+
+// TestSessions_Table: however the table grows and forgets, a token answers its own user or
+// nobody, what is in it is what can be invalidated, and few are forgotten for want of room.
+func TestSessions_Table(t *testing.T) {
+	t.Parallel()
+	const many = 100_000
+	s := newSessions(Config{SessionsMax: many, SessionTTL: time.Hour}, func() int64 { return 1 })
+	name := func(n int) string { return fmt.Sprint("user", n) }
+	for n := range many {
+		s.put(s.expect(fmt.Sprint("token", n)), flashsale.User{ID: name(n), Name: "N. " + name(n)}, 0)
+	}
+	warm := 0
+	for n := range many {
+		token := fmt.Sprint("token", n)
+		user, ok := s.get(token)
+		if ok && (user.ID != name(n) || user.Name != "N. "+name(n)) {
+			t.Fatalf("%s is %+v", token, user)
+		}
+		if known := s.byKey[SessionKey(token)]; ok != (known != nil) {
+			t.Fatalf("%s: warm %t, known %t", token, ok, known != nil)
+		}
+		if ok {
+			warm++
+		}
+	}
+	if warm < many*97/100 {
+		t.Errorf("only %d of %d are warm", warm, many)
+	}
+	for n := range many {
+		key := SessionKey(fmt.Sprint("token", n))
+		if known := s.byKey[key]; known != nil {
+			s.remove(key, known)
+		}
+		if _, ok := s.get(fmt.Sprint("token", n)); ok {
+			t.Fatalf("token%d is removed and answers", n)
+		}
+	}
+}
+
+// TestSessions_ReadWhileWritten: who reads without a lock never sees another's user, whatever is
+// written meanwhile.
+func TestSessions_ReadWhileWritten(t *testing.T) {
+	t.Parallel()
+	const tokens = 2000
+	s := newSessions(Config{SessionsMax: tokens / 2, SessionTTL: time.Hour}, func() int64 { return 1 })
+	var writing, reading sync.WaitGroup
+	stop := make(chan struct{})
+	for range 2 {
+		reading.Go(func() {
+			for n := 0; ; n = (n + 1) % tokens {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if user, ok := s.get(strconv.Itoa(n)); ok && user.ID != fmt.Sprint("u", n) {
+					t.Errorf("token %d is %s", n, user.ID)
+					return
+				}
+			}
+		})
+		writing.Go(func() {
+			for range 5 {
+				for n := range tokens {
+					s.put(s.expect(strconv.Itoa(n)), flashsale.User{ID: fmt.Sprint("u", n)}, 0)
+				}
+			}
+		})
+	}
+	writing.Wait()
+	close(stop)
+	reading.Wait()
 }
 
 // BenchmarkSession compares our own memory of warm sessions with the client's cache, which
@@ -216,5 +294,47 @@ func BenchmarkSession(b *testing.B) {
 		}
 		err = json.Unmarshal(text, &user)
 		return user, err
+	})
+}
+
+// BenchmarkSession_Crowd reads the sessions of a crowd that is larger than the processor's
+// caches, and the same from a plain map behind a lock.
+func BenchmarkSession_Crowd(b *testing.B) {
+	const crowd = 300_000
+	s := newSessions(Config{SessionsMax: crowd, SessionTTL: time.Hour}, func() int64 { return 1 })
+	tokens := make([]string, crowd)
+	plain := make(map[string]*session, crowd)
+	var mu sync.RWMutex
+	for n := range tokens {
+		tokens[n] = fmt.Sprintf("bench-%020d", n)
+		loading, user := s.expect(tokens[n]), flashsale.User{ID: fmt.Sprintf("user%07d", n)}
+		s.put(loading, user, 0)
+		user.ID = strings.Clone(user.ID)
+		plain[tokens[n]] = &session{token: tokens[n], user: user, until: 2}
+	}
+	run := func(name string, read func(token string) (flashsale.User, bool)) {
+		b.Run(name, func(b *testing.B) {
+			b.RunParallel(func(pb *testing.PB) {
+				random := rand.New(rand.NewPCG(1, 2))
+				token := []byte(tokens[0]) // as from a request: not the bytes that are kept
+				for pb.Next() {
+					for n, digit := random.IntN(crowd), len(token)-1; digit > 19; digit-- {
+						token[digit] = '0' + byte(n%10)
+						n /= 10
+					}
+					if user, ok := read(unsafe.String(&token[0], len(token))); ok && len(user.ID) != 11 {
+						b.Error(user)
+						return
+					}
+				}
+			})
+		})
+	}
+	run("own", s.get)
+	run("map", func(token string) (flashsale.User, bool) {
+		mu.RLock()
+		found := plain[token]
+		mu.RUnlock()
+		return found.user, time.Now().UnixNano() > found.until
 	})
 }

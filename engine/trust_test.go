@@ -24,7 +24,7 @@ func vouch(t testing.TB, e *Engine) {
 // that starts afterwards; then all sell by themselves.
 func TestTrust_Restart(t *testing.T) {
 	t.Parallel()
-	server := stacktest.NewRedis(t)
+	server := stacktest.NewRedis(t, "--appendfsync", "always") // everysec may lose the item
 	a := start(t, Config{RedisURL: server.URL()})
 	item := load(t, a, 10, 1)
 	if reply := buy(t, a, item, "ann"); reply.Outcome != flashsale.Accepted {
