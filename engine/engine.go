@@ -48,8 +48,9 @@ type Engine struct {
 	streamMax  string
 	batches    sync.Pool
 
-	lanes     sync.Map     // flashsale.ItemID -> *lane; read by every request
-	laneCount atomic.Int64 // of lanes
+	near    [nearLanes]atomic.Pointer[lane] // of lanes, by the item's last bits: found without a lock
+	lanesMu sync.RWMutex                    // guards lanes, and who writes to near
+	lanes   map[flashsale.ItemID]*lane
 
 	background context.Context // of the engine's own work, ends with Close
 	stop       context.CancelFunc
@@ -90,6 +91,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	option.ClientName = "flashsale"
 	e := &Engine{
 		config:    config,
+		lanes:     make(map[flashsale.ItemID]*lane),
 		started:   time.Now(),
 		streamMax: strconv.FormatInt(config.StreamMax, 10),
 	}
@@ -251,34 +253,53 @@ func (e *Engine) loadRoster(l *lane, epoch int64) {
 	l.flag.loaded(r, began, e.clock(), e.config.FlagTTL)
 }
 
+// nearLanes is how many items at once have their lanes found without a lock, which a crowd's
+// processors would fight over. A power of two.
+const nearLanes = 64
+
+func (e *Engine) nearby(item flashsale.ItemID) *atomic.Pointer[lane] {
+	return &e.near[item&(nearLanes-1)]
+}
+
 // lane returns the item's lane, and nil when there are too many.
 func (e *Engine) lane(item flashsale.ItemID) *lane {
-	if l, ok := e.lanes.Load(item); ok {
-		return l.(*lane)
+	if l := e.nearby(item).Load(); l != nil && l.item == item {
+		return l
 	}
-	if e.laneCount.Add(1) > int64(e.config.LanesMax) {
-		e.laneCount.Add(-1)
+	e.lanesMu.RLock()
+	l := e.lanes[item]
+	if l != nil {
+		e.nearby(item).Store(l)
+	}
+	e.lanesMu.RUnlock()
+	if l != nil {
+		return l
+	}
+	e.lanesMu.Lock()
+	defer e.lanesMu.Unlock()
+	if l = e.lanes[item]; l != nil {
+		return l
+	}
+	if len(e.lanes) >= e.config.LanesMax {
 		return nil
 	}
 	p := e.Partition(item)
-	l := &lane{
+	l = &lane{
 		engine: e, item: item, text: item.String(),
 		keys: []string{ItemKey(p, item), BuyersKey(p, item), OrdersKey(p)},
 	}
 	l.usedAt.Store(e.clock())
-	first, taken := e.lanes.LoadOrStore(item, l)
-	if taken {
-		e.laneCount.Add(-1)
-	}
-	return first.(*lane)
+	e.lanes[item] = l
+	return l
 }
 
 // everyLane calls visit for each lane there is.
 func (e *Engine) everyLane(visit func(*lane)) {
-	e.lanes.Range(func(_, l any) bool {
-		visit(l.(*lane))
-		return true
-	})
+	e.lanesMu.RLock()
+	defer e.lanesMu.RUnlock()
+	for _, l := range e.lanes {
+		visit(l)
+	}
 }
 
 // sweep lets the lanes of idle items go.
@@ -292,12 +313,14 @@ func (e *Engine) sweep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		since := e.clock() - int64(e.config.IdleAfter)
-		e.everyLane(func(l *lane) {
+		e.lanesMu.Lock()
+		for item, l := range e.lanes {
 			if l.idle(since) {
-				e.lanes.Delete(l.item)
-				e.laneCount.Add(-1)
+				delete(e.lanes, item)
+				e.nearby(item).CompareAndSwap(l, nil)
 			}
-		})
+		}
+		e.lanesMu.Unlock()
 	}
 }
 
@@ -335,8 +358,11 @@ func (e *Engine) hear(message string) error {
 	if err != nil {
 		return fmt.Errorf("epoch: %w", err)
 	}
-	if l, ok := e.lanes.Load(item); ok {
-		l.(*lane).flag.see(epoch)
+	e.lanesMu.RLock()
+	l := e.lanes[item]
+	e.lanesMu.RUnlock()
+	if l != nil {
+		l.flag.see(epoch)
 	}
 	return nil
 }

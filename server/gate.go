@@ -20,8 +20,9 @@ const turnAwayTimeout = 50 * time.Millisecond
 // while a shutdown is still closing it.
 type gate struct {
 	net.Listener
-	max, maxPerAddr int
-	slack           time.Duration // of deadlines
+	config Config
+	opened time.Time     // when the gate's clock was zero
+	slack  time.Duration // of deadlines
 
 	mu     sync.Mutex // guards what follows
 	open   int
@@ -30,11 +31,13 @@ type gate struct {
 
 func newGate(listener net.Listener, config Config) *gate {
 	return &gate{
-		Listener: listener, max: config.ConnsMax, maxPerAddr: config.ConnsPerAddrMax,
+		Listener: listener, config: config, opened: time.Now(),
 		slack:  min(config.ReadTimeout/10, config.WriteTimeout/10, config.IdleTimeout/10, deadlineSlackMax),
 		byAddr: make(map[netip.Prefix]int),
 	}
 }
+
+func (g *gate) clock() time.Duration { return time.Since(g.opened) }
 
 // Accept returns the next connection that is let in and turns away those before it.
 func (g *gate) Accept() (net.Conn, error) {
@@ -59,9 +62,9 @@ func (g *gate) enter(from netip.Prefix) *problem {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case g.open >= g.max:
+	case g.open >= g.config.ConnsMax:
 		return problemOverloaded
-	case from.IsValid() && g.byAddr[from] >= g.maxPerAddr:
+	case from.IsValid() && g.byAddr[from] >= g.config.ConnsPerAddrMax:
 		return problemTooManyConns
 	}
 	g.open++
@@ -78,16 +81,16 @@ func (g *gate) leave(from netip.Prefix) {
 	}
 }
 
-// deadlineSlackMax bounds by how much a deadline in force may differ from the one asked for;
+// deadlineSlackMax bounds by how much a deadline in force may differ from the one that is due;
 // it is a tenth of the shortest timeout.
 const deadlineSlackMax = time.Second
 
-// guest is a connection that was let in.
+// guest is a connection that was let in. It keeps the timeouts, in fasthttp's place: that sets
+// three deadlines for each request, each with two looks at the clock and a timer of the runtime,
+// although the one of the request before mostly would do. A deadline that differs from the one
+// in force by less than a slack is left as it is, and a request that arrives in one piece is
+// never waited for.
 //
-// It puts deadlines in force when they are needed. fasthttp sets three for each request, each
-// with a timer of the runtime, although a request mostly arrives with the read that found the
-// connection idle no more, and the deadline of the request before would do. So the deadline
-// asked for is only noted, and set by the next read or write if it differs by more than a slack.
 // Whoever takes the connection over from fasthttp says so with SetDeadline, and gets the plain
 // behaviour, in which a deadline also ends a read under way.
 type guest struct {
@@ -95,57 +98,74 @@ type guest struct {
 	gate        *gate
 	from        netip.Prefix
 	left        atomic.Bool
-	plain       bool
-	read, write deadline
+	taken       bool
+	stage       stage
+	answered    time.Duration // gate clock
+	read, write time.Duration // deadlines in force, gate clock; 0: none
 }
 
-type deadline struct{ asked, inForce time.Time }
+// stage is what the next read waits for.
+type stage int
 
-// due reports whether the deadline asked for must be put in force, and notes that it is.
-func (d *deadline) due(slack time.Duration) bool {
-	if d.asked.IsZero() == d.inForce.IsZero() && d.asked.Sub(d.inForce).Abs() < slack {
-		return false
-	}
-	d.inForce = d.asked
-	return true
-}
+const (
+	stageNew  stage = iota // the first request
+	stageIdle              // another request
+	stageSome              // the rest of a request
+	stageRest              // more of that: its time is running
+)
 
 func (c *guest) Read(p []byte) (int, error) {
-	if !c.plain && c.read.due(c.gate.slack) {
-		if err := c.Conn.SetReadDeadline(c.read.asked); err != nil {
-			return 0, err
-		}
+	if c.taken {
+		return c.Conn.Read(p)
 	}
-	return c.Conn.Read(p)
+	if err := c.limitRead(); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.stage < stageSome {
+		c.stage = stageSome
+	}
+	return n, err
+}
+
+// limitRead puts the deadline of the next read in force.
+func (c *guest) limitRead() error {
+	config := &c.gate.config
+	switch c.stage {
+	case stageNew:
+		return c.limit(&c.read, c.gate.clock()+config.ReadTimeout, c.Conn.SetReadDeadline)
+	case stageIdle:
+		return c.limit(&c.read, c.answered+config.IdleTimeout, c.Conn.SetReadDeadline)
+	case stageSome:
+		c.stage = stageRest
+		return c.limit(&c.read, c.gate.clock()+config.ReadTimeout, c.Conn.SetReadDeadline)
+	default:
+		return nil
+	}
 }
 
 func (c *guest) Write(p []byte) (int, error) {
-	if !c.plain && c.write.due(c.gate.slack) {
-		if err := c.Conn.SetWriteDeadline(c.write.asked); err != nil {
-			return 0, err
-		}
+	if c.taken {
+		return c.Conn.Write(p)
+	}
+	c.answered, c.stage = c.gate.clock(), stageIdle
+	if err := c.limit(&c.write, c.answered+c.gate.config.WriteTimeout, c.Conn.SetWriteDeadline); err != nil {
+		return 0, err
 	}
 	return c.Conn.Write(p)
 }
 
-func (c *guest) SetReadDeadline(t time.Time) error {
-	if c.plain {
-		return c.Conn.SetReadDeadline(t)
+// limit sets a deadline unless the one in force will do.
+func (c *guest) limit(inForce *time.Duration, due time.Duration, set func(time.Time) error) error {
+	if *inForce > 0 && (due-*inForce).Abs() < c.gate.slack {
+		return nil
 	}
-	c.read.asked = t
-	return nil
-}
-
-func (c *guest) SetWriteDeadline(t time.Time) error {
-	if c.plain {
-		return c.Conn.SetWriteDeadline(t)
-	}
-	c.write.asked = t
-	return nil
+	*inForce = due
+	return set(c.gate.opened.Add(due))
 }
 
 func (c *guest) SetDeadline(t time.Time) error {
-	c.plain = true
+	c.taken = true
 	return c.Conn.SetDeadline(t)
 }
 

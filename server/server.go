@@ -66,6 +66,7 @@ func New(config Config) (*Server, error) {
 	s.salesList = newCached(liveTTL, s.loadSales)
 	s.base, s.cut = context.WithCancel(context.Background())
 	s.public, s.ops = newHTTP(config, s.faults, BodyBytesMax), newHTTP(config, s.faults, OpsBodyBytesMax)
+	s.public.ReadTimeout, s.public.WriteTimeout, s.public.IdleTimeout = 0, 0, 0 // the gate's guests keep them
 	var err error
 	if s.hub, err = newHub(config.RedisURL, config.Logger, s.faults); err != nil {
 		return nil, err
