@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -120,6 +121,11 @@ func (c *guest) Read(p []byte) (int, error) {
 	}
 	if err := c.limitRead(); err != nil {
 		return 0, err
+	}
+	if c.stage == stageIdle {
+		// Others first: meanwhile the next request mostly arrives, and is found by the first read.
+		// Without load there are no others.
+		runtime.Gosched()
 	}
 	n, err := c.Conn.Read(p)
 	if n > 0 && c.stage < stageSome {
