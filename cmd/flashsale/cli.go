@@ -19,7 +19,7 @@ type cli struct {
 	Sale    saleCommand    `cmd:"" help:"Create, list, show, preheat and rebuild sales."`
 	Dead    deadCommand    `cmd:"" help:"Look at, re-drive or discard entries that could not be persisted."`
 	Refund  refundCommand  `cmd:"" help:"Settle refunds that the provider has refused."`
-	Stack   stackCommand   `cmd:"" help:"Run only a private Redis and PostgreSQL, for development and load tests."`
+	Stack   stackCommand   `cmd:"" help:"Run only a private Redis and PostgreSQL, and a local Alipay on demand, for development and load tests."`
 }
 
 // stores is where an installation keeps its data.

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"flashsale/internal/devstack"
+	"flashsale/pay/alipay/sandbox"
 )
 
 // pointsDatabase is the points' own database on the server of a stack.
@@ -17,6 +18,17 @@ const pointsDatabase = "points"
 type stackCommand struct {
 	Dir         string `env:"STACK_DIR" help:"Data folder to keep. Default: a temporary one, removed at the end."`
 	AppendFsync string `env:"APPEND_FSYNC" default:"everysec" enum:"always,everysec,no" help:"How often Redis flushes its append-only file: always, everysec, no."`
+	Alipay      bool   `env:"STACK_ALIPAY" help:"Run a local Alipay too, without real money, and print the settings with which servers and workers use it."`
+}
+
+// stackAddresses is the line in which a stack tells where it is.
+type stackAddresses struct {
+	RedisURL    string `json:"redis_url"`
+	DatabaseURL string `json:"database_url"`
+	PointsURL   string `json:"points_database_url"`
+
+	// Environment of `serve` and `work`; PUBLIC_URL is missing, for only who starts them knows it.
+	Alipay map[string]string `json:"alipay,omitempty"`
 }
 
 // Run starts the stores, tells where they are, and stops them when it is interrupted or when
@@ -29,13 +41,22 @@ func (c *stackCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logg
 		return err
 	}
 	defer func() { err = errors.Join(err, stack.Stop()) }()
-	pointsURL, err := stack.EnsureDatabase(ctx, pointsDatabase)
-	if err != nil {
+	addresses := stackAddresses{RedisURL: stack.RedisURL(), DatabaseURL: stack.DatabaseURL()}
+	if addresses.PointsURL, err = stack.EnsureDatabase(ctx, pointsDatabase); err != nil {
 		return err
 	}
-	if err := json.NewEncoder(out).Encode(map[string]string{
-		"redis_url": stack.RedisURL(), "database_url": stack.DatabaseURL(), "points_database_url": pointsURL,
-	}); err != nil {
+	if c.Alipay {
+		box, err := sandbox.New(sandbox.Config{Addr: "127.0.0.1:0", Logger: logger, Scale: demoNotices})
+		if err != nil {
+			return err
+		}
+		addresses.Alipay = stackAlipay(box)
+		boxCtx, closeBox := context.WithCancel(context.WithoutCancel(ctx))
+		boxed := make(chan error, 1)
+		go func() { boxed <- box.Run(boxCtx) }()
+		defer func() { closeBox(); err = errors.Join(err, <-boxed) }()
+	}
+	if err := json.NewEncoder(out).Encode(addresses); err != nil {
 		return err
 	}
 	closed := make(chan struct{})
@@ -48,4 +69,13 @@ func (c *stackCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logg
 	case <-closed:
 	}
 	return nil
+}
+
+// stackAlipay is the application at a stack's own Alipay. Its key opens nothing but that, and is
+// printed all the same only to whoever started the stack, never logged.
+func stackAlipay(box *sandbox.Sandbox) map[string]string {
+	return map[string]string{
+		"ALIPAY_APP_ID": box.AppID(), "ALIPAY_SELLER_ID": box.SellerID(), "ALIPAY_GATEWAY": box.GatewayURL(),
+		"ALIPAY_PRIVATE_KEY": box.AppPrivateKey(), "ALIPAY_PUBLIC_KEY": box.PublicKey(), "ALIPAY_SANDBOX": "true",
+	}
 }
