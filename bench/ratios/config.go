@@ -33,6 +33,8 @@ type Config struct {
 	// Patience is how long the whole run waits, all waits together, for other programs to
 	// leave the machine alone. Default 1 min; negative: not at all.
 	Patience time.Duration
+	// Profiled are the candidates to take profiles of. Default: those over HTTP.
+	Profiled []string
 	// Profiles is a folder for CPU profiles of the servers, taken in a round that does not
 	// count. "" takes none.
 	Profiles string
@@ -68,6 +70,9 @@ func (c Config) withDefaults() Config {
 	c.Threads = cmp.Or(c.Threads, DefaultThreads)
 	c.Users = cmp.Or(c.Users, DefaultUsers)
 	c.Window = cmp.Or(c.Window, DefaultWindow)
+	if len(c.Profiled) == 0 {
+		c.Profiled = []string{"accepted", "sold-out", "single", "beside"}
+	}
 	if c.Progress == nil {
 		c.Progress = io.Discard
 	}

@@ -8,11 +8,13 @@ import (
 	"slices"
 	"time"
 
+	"flashsale/bench/profile"
+	"flashsale/bench/report"
 	"flashsale/bench/target"
 )
 
-// profiles measures one more round, which does not count, and writes CPU profiles of the
-// servers meanwhile.
+// profiles measures one more round, which does not count, writes CPU profiles of the servers
+// meanwhile and keeps tables of what took most of the time.
 func (r *run) profiles(ctx context.Context) error {
 	if err := os.MkdirAll(r.Profiles, 0o755); err != nil { //nolint:gosec // results are no secret
 		return err
@@ -20,7 +22,7 @@ func (r *run) profiles(ctx context.Context) error {
 	counted := r.figures
 	defer func() { r.figures, r.profiling = counted, "" }()
 	for _, step := range r.steps() {
-		if !r.wants(step.name) || !slices.Contains([]string{"accepted", "sold-out", "single", "beside"}, step.name) {
+		if !r.wants(step.name) || !slices.Contains(r.Profiled, step.name) {
 			continue
 		}
 		r.profiling = step.name
@@ -31,20 +33,51 @@ func (r *run) profiles(ctx context.Context) error {
 	return nil
 }
 
-// profile profiles a server for the length of a window, if asked to.
-func (r *run) profile(ctx context.Context, server *target.Server) <-chan error {
-	done := make(chan error, 1)
+// profiled is what came of profiling a window.
+type profiled struct {
+	tables []report.Table
+	err    error
+}
+
+// profile profiles a server and its Redis for the length of a window, if asked to.
+func (r *run) profile(ctx context.Context, stack *target.Stack, server *target.Server) <-chan profiled {
+	done := make(chan profiled, 1)
 	if r.profiling == "" {
-		done <- nil
+		done <- profiled{}
 		return done
 	}
-	path := filepath.Join(r.Profiles, r.profiling+".pprof")
 	go func() {
-		text, err := server.Profile(ctx, max(time.Second, r.Window-time.Second))
-		if err == nil {
-			err = os.WriteFile(path, text, 0o600)
-		}
-		done <- err
+		tables, err := takeProfile(ctx, stack, server, r.profiling,
+			filepath.Join(r.Profiles, r.profiling+".pprof"), max(time.Second, r.Window-time.Second))
+		done <- profiled{tables: tables, err: err}
 	}()
 	return done
+}
+
+func takeProfile(
+	ctx context.Context, stack *target.Stack, server *target.Server, name, path string, length time.Duration,
+) ([]report.Table, error) {
+	before, err := stack.RedisInfo(ctx)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	text, err := server.Profile(ctx, length)
+	if err != nil {
+		return nil, err
+	}
+	took := time.Since(began)
+	after, err := stack.RedisInfo(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return nil, err
+	}
+	tables, err := profile.Go("Server, "+name, "flashsale", text)
+	if err != nil {
+		return nil, err
+	}
+	redis, err := profile.Redis("Redis, "+name+": by its own count", before, after, took)
+	return append(tables, redis), err
 }

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
-	"flashsale/bench/host"
 	"flashsale/bench/proc"
+	"flashsale/bench/report"
 	"flashsale/bench/target"
 	"flashsale/bench/wrk"
 )
@@ -33,9 +32,9 @@ const (
 // one turns group commit off: one request a script call, pipelined by the client's library.
 var one = []string{"BATCH_MAX=1", "IN_FLIGHT=1048576"}
 
-// Run measures. It returns a report also when a floor is missed; an error means that it could
+// Run measures. It returns what it found also when a floor is missed; an error means that it could
 // not measure, or that what it measured was not true.
-func Run(ctx context.Context, config Config) (_ *Report, err error) {
+func Run(ctx context.Context, config Config) (_ *report.Part, err error) {
 	config = config.withDefaults()
 	if err := config.validate(); err != nil {
 		return nil, err
@@ -60,15 +59,14 @@ func Run(ctx context.Context, config Config) (_ *Report, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("a fast run that breaks an invariant is a failed run: %w", err)
 	}
-	return r.report(r.wrk.Version(ctx), audit), nil
+	return r.part(r.wrk.Version(ctx), audit), nil
 }
 
 // run is what is running while we measure.
 type run struct {
 	Config
 	began   time.Time
-	dir     string
-	host    host.Facts
+	work    target.Workspace
 	wrk     *wrk.Runner
 	engine  string // test binary of the engine's benchmarks
 	ledger  string // test binary of the ledger's benchmarks
@@ -82,8 +80,9 @@ type run struct {
 	beside     *target.Server // beside the worker
 	worker     *target.Worker
 
-	besideWorker bool   // the window that is open is beside the worker
-	profiling    string // name of the profile that a window takes; "" takes none
+	besideWorker bool           // the window that is open is beside the worker
+	profiling    string         // name of the profile that a window takes; "" takes none
+	tables       []report.Table // of the profiles
 
 	items       []string // of deciding, one each measurement
 	besideItems []string
@@ -96,44 +95,30 @@ func (r *run) sayf(format string, args ...any) {
 }
 
 func (r *run) prepare(ctx context.Context) (err error) {
-	if r.dir, err = os.MkdirTemp(r.Dir, "flashsale-bench-"); err != nil {
-		return err
-	}
-	if err := os.Chmod(r.dir, 0o711); err != nil { //nolint:gosec // PostgreSQL's user must pass
-		return err
-	}
-	if r.wrk, err = wrk.New(r.dir); err != nil {
-		return err
-	}
-	if r.Source == "" {
-		if r.Source, err = target.Source(); err != nil {
-			return err
-		}
-	}
 	r.sayf("building the engine and its benchmarks")
-	if r.Binary == "" {
-		if r.Binary, err = target.Build(ctx, r.Source, r.dir); err != nil {
-			return err
-		}
+	if r.work, err = target.NewWorkspace(ctx, r.Dir, r.Source, r.Binary); err != nil {
+		return err
+	}
+	if r.wrk, err = wrk.New(r.work.Dir); err != nil {
+		return err
 	}
 	if r.wants("reserve") {
-		if r.engine, err = target.BuildTest(ctx, r.Source, "engine", r.dir); err != nil {
+		if r.engine, err = target.BuildTest(ctx, r.work.Source, "engine", r.work.Dir); err != nil {
 			return err
 		}
 	}
 	if r.wants("persist") {
-		if r.ledger, err = target.BuildTest(ctx, r.Source, "postgres", r.dir); err != nil {
+		if r.ledger, err = target.BuildTest(ctx, r.work.Source, "postgres", r.work.Dir); err != nil {
 			return err
 		}
 	}
-	r.host = host.Read(ctx, r.Source, r.dir)
 	r.sayf("starting two stacks, three servers, a worker and the bare handler")
 	return r.start(ctx)
 }
 
 func (r *run) start(ctx context.Context) (err error) {
 	for _, stack := range []**target.Stack{&r.deciding, &r.persisting} {
-		if *stack, err = target.StartStack(ctx, r.Binary, r.dir); err != nil {
+		if *stack, err = target.StartStack(ctx, r.work.Binary, r.work.Dir); err != nil {
 			return err
 		}
 		if err := (*stack).Tidy(ctx); err != nil {
@@ -221,10 +206,7 @@ func (r *run) close() error {
 			errs = append(errs, stack.Stop())
 		}
 	}
-	if r.dir != "" {
-		errs = append(errs, os.RemoveAll(r.dir))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, r.work.Close())...)
 }
 
 // cpu is the processor time of each process.

@@ -1,8 +1,10 @@
 package ratios
 
 import (
+	"strings"
 	"testing"
 
+	"flashsale/bench/report"
 	"flashsale/bench/target"
 	"flashsale/bench/wrk"
 )
@@ -42,43 +44,27 @@ func TestProve(t *testing.T) {
 	}
 }
 
-// The figures of a Go benchmark come in any order and number; a benchmark that did not run
-// must not read as zero.
-func TestParseBenchmark(t *testing.T) {
+// A promise that is entered as a floor where it is a ceiling would be kept by the worst engine.
+// More orders a script run, and less of everything that costs, is what is promised.
+func TestPromises_Sides(t *testing.T) {
 	t.Parallel()
-	const out = "goos: linux\n" +
-		"BenchmarkReserve_OneItem/group-2  600000  3177 ns/op  2.86 cpu-µs/order  314795 orders/s  0.0148 scripts/order  120 B/op\nPASS\n"
-	figures, err := parseBenchmark("BenchmarkReserve_OneItem/group", out)
-	if err != nil || figures["orders/s"] != 314795 || figures["cpu-µs/order"] != 2.86 || figures["scripts/order"] != 0.0148 {
-		t.Errorf("got %v, %v", figures, err)
-	}
-	if _, err := parseBenchmark("BenchmarkReserve_OneItem/single", out); err == nil {
-		t.Error("a benchmark that did not run has figures")
+	for _, figure := range (&figures{}).promises() {
+		costs := strings.HasPrefix(figure.Name, "script runs") || strings.HasPrefix(figure.Name, "CPU")
+		if figure.Bound.AtMost != costs || (figure.Better == report.Lower) != costs || !figure.Ratio {
+			t.Errorf("%s: %s, %s is better", figure.Name, figure.Bound, figure.Better)
+		}
 	}
 }
 
-// Half of the promises are floors and half are ceilings: each must be missed on its own side.
-func TestRatio_Met(t *testing.T) {
+// Two reports are compared by the names of their figures: a name that is given twice would
+// compare one figure with another.
+func TestFigures_NamesAreUnique(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		median float64
-		atMost bool
-		met    bool
-	}{
-		{0.54, false, false},
-		{0.55, false, true},
-		{0.56, false, true},
-		{0.54, true, true},
-		{0.55, true, true},
-		{0.56, true, false},
-	} {
-		r := Ratio{Bound: 0.55, AtMost: test.atMost, Sample: []float64{test.median}}
-		if r.Met() != test.met {
-			t.Errorf("%v at most %v: met is %v", test.median, test.atMost, r.Met())
+	seen := make(map[string]bool)
+	for _, figure := range append((&figures{}).promises(), (&figures{}).absolute()...) {
+		if seen[figure.Name] {
+			t.Errorf("there are two figures %q", figure.Name)
 		}
-	}
-	quick := Report{Quick: true, Ratios: []Ratio{{Bound: 1, Sample: []float64{0}}}}
-	if len(quick.Missed()) != 0 {
-		t.Error("a quick run judges")
+		seen[figure.Name] = true
 	}
 }

@@ -2,146 +2,94 @@ package ratios
 
 import (
 	"fmt"
-	"io"
 	"strings"
-	"time"
 
-	"flashsale/bench/host"
+	"flashsale/bench/report"
 	"flashsale/bench/stats"
 )
 
-// Report is what was measured, beside what is promised.
-type Report struct {
-	Host     host.Facts    `json:"host"`
-	Wrk      string        `json:"wrk"`
-	Settings string        `json:"settings"`
-	Rounds   int           `json:"rounds"`
-	Quick    bool          `json:"quick"`
-	Took     time.Duration `json:"took_ns"`
-	Ratios   []Ratio       `json:"ratios"`
-	Figures  []Figure      `json:"figures"`
-	Audit    string        `json:"audit"`
-}
+// about says how the ratios are measured.
+const about = "Closed loop with wrk on loopback, in rounds that begin with another candidate each time. " +
+	"Over HTTP a candidate stands between two measurements of a bare handler of the same library, " +
+	"and each ratio is taken within its round: what the machine does meanwhile cancels out. " +
+	"Accepted answers are counted by wrk, by the server and by Redis, and must agree."
 
-// Ratio is one promise: its median must not be on the wrong side of the bound.
-type Ratio struct {
-	Name   string       `json:"name"`
-	Bound  float64      `json:"bound"`
-	AtMost bool         `json:"at_most"` // the bound is a ceiling, else a floor
-	Sample stats.Sample `json:"sample"`
-}
-
-// Met reports whether the promise is kept.
-func (r Ratio) Met() bool {
-	if r.AtMost {
-		return r.Sample.Median() <= r.Bound
-	}
-	return r.Sample.Median() >= r.Bound
-}
-
-// Figure is what ratios are made of. It belongs to one machine.
-type Figure struct {
-	Name   string       `json:"name"`
-	Unit   string       `json:"unit"`
-	Sample stats.Sample `json:"sample"`
-}
-
-func (r *run) report(wrkVersion, audit string) *Report {
-	f := &r.figures
-	return &Report{
-		Host: r.host, Wrk: wrkVersion, Rounds: r.Rounds, Quick: r.Quick,
-		Took: time.Since(r.began), Audit: strings.TrimSpace(audit),
-		Settings: fmt.Sprintf("%d connections, %d threads, %s each, %d users in turn with %d others, Redis appendfsync everysec, PostgreSQL with fsync",
-			r.Connections, r.Threads, r.Window, r.Users, (userSets-1)*r.Users),
-		Ratios: []Ratio{
-			{Name: "engine.Reserve, group commit / batches of 1", Bound: 2.5, Sample: f.reserveGroup.rate.Over(f.reserveSingle.rate)},
-			{Name: "script runs an accepted order", Bound: 0.03, AtMost: true, Sample: f.reserveGroup.scripts},
-			{Name: "HTTP accepted / bare handler", Bound: 0.55, Sample: f.group.rate.Over(f.group.bare)},
-			{Name: "HTTP accepted beside a worker / bare handler", Bound: 0.30, Sample: f.beside.rate.Over(f.beside.bare)},
-			{Name: "HTTP sold out / bare handler", Bound: 0.90, Sample: f.soldOut.rate.Over(f.soldOut.bare)},
-			{Name: "CPU an accepted purchase, group commit / batches of 1", Bound: 0.75, AtMost: true, Sample: f.group.cpu.Over(f.single.cpu)},
-			{Name: "persisting, batches / one transaction an order", Bound: 30, Sample: f.persistBatch.Over(f.persistOne)},
-		},
-		Figures: []Figure{
-			{"engine.Reserve, group commit", "orders/s", f.reserveGroup.rate},
-			{"  CPU of the client", "µs/order", f.reserveGroup.cpu},
-			{"engine.Reserve, batches of 1", "orders/s", f.reserveSingle.rate},
-			{"  CPU of the client", "µs/order", f.reserveSingle.cpu},
-			{"HTTP, bare handler", "answers/s", f.bare.rate},
-			{"  CPU", "µs/answer", f.bare.cpu},
-			{"  CPU of wrk", "µs/answer", f.bare.client},
-			{"  p50 (closed loop)", "ms", f.bare.p50},
-			{"HTTP, accepted", "answers/s", f.group.rate},
-			{"  CPU of server and Redis", "µs/answer", f.group.cpu},
-			{"  CPU of the server", "µs/answer", f.group.server},
-			{"  CPU of wrk", "µs/answer", f.group.client},
-			{"  all these together", "% of the machine", f.group.busy},
-			{"  script runs", "/answer", f.group.scripts},
-			{"  p50 (closed loop)", "ms", f.group.p50},
-			{"  p99 (closed loop)", "ms", f.group.p99},
-			{"HTTP, accepted, batches of 1", "answers/s", f.single.rate},
-			{"  CPU of server and Redis", "µs/answer", f.single.cpu},
-			{"HTTP, accepted beside a worker", "answers/s", f.beside.rate},
-			{"  CPU of server and Redis", "µs/answer", f.beside.cpu},
-			{"  persisted in the window", "orders/s", f.persistRate},
-			{"  persisted in the window", "of accepted", f.persisted},
-			{"  until all was persisted", "s more", f.drained},
-			{"HTTP, sold out", "answers/s", f.soldOut.rate},
-			{"  all these together", "% of the machine", f.soldOut.busy},
-			{"  CPU of server and Redis", "µs/answer", f.soldOut.cpu},
-			{"ledger.Persist, batches", "orders/s", f.persistBatch},
-			{"ledger.Persist, one transaction an order", "orders/s", f.persistOne},
-			{"used by other programs meanwhile", "% of the machine", f.others},
-		},
+// part is what was measured, beside what is promised.
+func (r *run) part(wrkVersion, audit string) *report.Part {
+	return &report.Part{
+		Name: "ratios", Title: "What is promised", About: about, Rounds: r.Rounds,
+		Settings: fmt.Sprintf("%s, %d connections, %d threads, %s each, %d users in turn with %d others, "+
+			"Redis appendfsync everysec, PostgreSQL with fsync",
+			wrkVersion, r.Connections, r.Threads, r.Window, r.Users, (userSets-1)*r.Users),
+		Figures: append(r.figures.promises(), r.figures.absolute()...),
+		Tables:  r.tables,
+		Notes:   []string{strings.TrimSpace(audit)},
 	}
 }
 
-// Missed lists the promises that are not kept. A quick run judges nothing.
-func (r *Report) Missed() []Ratio {
-	var missed []Ratio
-	for _, ratio := range r.Ratios {
-		if !r.Quick && len(ratio.Sample) > 0 && !ratio.Met() {
-			missed = append(missed, ratio)
-		}
+// atLeast and atMost are promises: a ratio and its bound.
+func atLeast(name string, floor float64, sample stats.Sample) report.Figure {
+	return report.Figure{
+		Name: name, Better: report.Higher, Ratio: true, Sample: sample, Bound: &report.Bound{Value: floor},
 	}
-	return missed
 }
 
-// WriteText writes the report for a terminal.
-func (r *Report) WriteText(out io.Writer) error {
-	fmt.Fprintf(out, "\n%s\nsettings  %s, %s\nrounds    %d in %s\n\n", r.Host, r.Wrk, r.Settings, r.Rounds, r.Took.Round(time.Second))
-	const row, head = "%-54s %10s %7s %10s %10s  %s\n", "MEDIAN"
-	fmt.Fprintf(out, row, "RATIO", head, "SPREAD", "MIN", "MAX", "PROMISED")
-	for _, ratio := range r.Ratios {
-		if len(ratio.Sample) == 0 { // not among the candidates
-			continue
-		}
-		sign, verdict := "≥", "met"
-		if ratio.AtMost {
-			sign = "≤"
-		}
-		switch {
-		case r.Quick:
-			verdict = "not judged"
-		case !ratio.Met():
-			verdict = "MISSED"
-		}
-		s := ratio.Sample
-		fmt.Fprintf(out, row, ratio.Name, stats.Human(s.Median()), spread(s), stats.Human(s.Min()), stats.Human(s.Max()),
-			fmt.Sprintf("%s %-7s %s", sign, stats.Human(ratio.Bound), verdict))
+func atMost(name string, ceiling float64, sample stats.Sample) report.Figure {
+	return report.Figure{
+		Name: name, Better: report.Lower, Ratio: true, Sample: sample,
+		Bound: &report.Bound{Value: ceiling, AtMost: true},
 	}
-	fmt.Fprintln(out)
-	fmt.Fprintf(out, row, "FIGURE, of this machine only", head, "SPREAD", "MIN", "MAX", "")
-	for _, figure := range r.Figures {
-		s := figure.Sample
-		if len(s) == 0 {
-			continue
-		}
-		fmt.Fprintf(out, row, figure.Name, stats.Human(s.Median()), spread(s), stats.Human(s.Min()), stats.Human(s.Max()), figure.Unit)
-	}
-	_, err := fmt.Fprintf(out, "\n%s\n", r.Audit)
-	return err
 }
 
-// spread tells that half of the rounds lie within the median and so many percent of it.
-func spread(s stats.Sample) string { return fmt.Sprintf("±%.1f%%", 100*s.Spread()) }
+// promises are the ratios that hold on other machines too.
+func (f *figures) promises() []report.Figure {
+	return []report.Figure{
+		atLeast("engine.Reserve, group commit / batches of 1", 2.5, f.reserveGroup.rate.Over(f.reserveSingle.rate)),
+		atMost("script runs an accepted order", 0.03, f.reserveGroup.scripts),
+		atLeast("HTTP accepted / bare handler", 0.55, f.group.rate.Over(f.group.bare)),
+		atLeast("HTTP accepted beside a worker / bare handler", 0.30, f.beside.rate.Over(f.beside.bare)),
+		atLeast("HTTP sold out / bare handler", 0.90, f.soldOut.rate.Over(f.soldOut.bare)),
+		atMost("CPU an accepted purchase, group commit / batches of 1", 0.75, f.group.cpu.Over(f.single.cpu)),
+		atLeast("persisting, batches / one transaction an order", 30, f.persistBatch.Over(f.persistOne)),
+	}
+}
+
+// absolute is what the ratios are made of, and what explains them. It belongs to one machine.
+func (f *figures) absolute() []report.Figure {
+	const orders, answers, cost, machine = "orders/s", "answers/s", "µs/answer", "% of the machine"
+	const up, down, neither = report.Higher, report.Lower, report.Better("")
+	figure := func(name, unit string, better report.Better, sample stats.Sample) report.Figure {
+		return report.Figure{Name: name, Unit: unit, Better: better, Sample: sample}
+	}
+	return []report.Figure{
+		figure("engine.Reserve, group commit", orders, up, f.reserveGroup.rate),
+		figure("engine.Reserve, group commit: CPU of the client", "µs/order", down, f.reserveGroup.cpu),
+		figure("engine.Reserve, batches of 1", orders, up, f.reserveSingle.rate),
+		figure("engine.Reserve, batches of 1: CPU of the client", "µs/order", down, f.reserveSingle.cpu),
+		figure("HTTP bare handler", answers, neither, f.bare.rate),
+		figure("HTTP bare handler: CPU", cost, neither, f.bare.cpu),
+		figure("HTTP bare handler: CPU of wrk", cost, neither, f.bare.client),
+		figure("HTTP bare handler: p50, closed loop", "ms", neither, f.bare.p50),
+		figure("HTTP accepted", answers, up, f.group.rate),
+		figure("HTTP accepted: CPU of server and Redis", cost, down, f.group.cpu),
+		figure("HTTP accepted: CPU of the server", cost, down, f.group.server),
+		figure("HTTP accepted: CPU of wrk", cost, neither, f.group.client),
+		figure("HTTP accepted: all these together", machine, neither, f.group.busy),
+		figure("HTTP accepted: script runs", "/answer", down, f.group.scripts),
+		figure("HTTP accepted: p50, closed loop", "ms", down, f.group.p50),
+		figure("HTTP accepted: p99, closed loop", "ms", down, f.group.p99),
+		figure("HTTP accepted, batches of 1", answers, neither, f.single.rate),
+		figure("HTTP accepted, batches of 1: CPU of server and Redis", cost, neither, f.single.cpu),
+		figure("HTTP accepted beside a worker", answers, up, f.beside.rate),
+		figure("HTTP accepted beside a worker: CPU of server and Redis", cost, down, f.beside.cpu),
+		figure("beside a worker: persisted in the window", orders, up, f.persistRate),
+		figure("beside a worker: persisted in the window, share", "of accepted", up, f.persisted),
+		figure("beside a worker: until all was persisted", "s more", down, f.drained),
+		figure("HTTP sold out", answers, up, f.soldOut.rate),
+		figure("HTTP sold out: all these together", machine, neither, f.soldOut.busy),
+		figure("HTTP sold out: CPU of server and Redis", cost, down, f.soldOut.cpu),
+		figure("ledger.Persist, batches", orders, up, f.persistBatch),
+		figure("ledger.Persist, one transaction an order", orders, neither, f.persistOne),
+		figure("used by other programs meanwhile", machine, neither, f.others),
+	}
+}

@@ -2,6 +2,7 @@ package ratios
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -94,6 +95,9 @@ func (r *run) load(url, item string) wrk.Load {
 // that their ratio is not about what the machine did in between. All are sent the same.
 func (r *run) besideBare(ctx context.Context, load wrk.Load, into *http, candidate func() error) error {
 	load.URL, load.Length = r.bare.url, max(time.Second, (load.Length/2).Truncate(time.Second))
+	if r.profiling != "" { // nothing is compared
+		return candidate()
+	}
 	var before, after float64
 	for _, step := range []func() error{
 		func() (err error) { before, err = r.bareRate(ctx, load); return err },
@@ -268,13 +272,13 @@ func (r *run) measure(ctx context.Context, stack *target.Stack, server *target.S
 	if err != nil {
 		return m, err
 	}
-	profiled := r.profile(ctx, server)
-	if m.window, err = r.window(ctx, load, server.PID(), redis); err != nil {
+	profiling := r.profile(ctx, stack, server)
+	m.window, err = r.window(ctx, load, server.PID(), redis)
+	profiled := <-profiling // it reads of both what we read next, and must not outlive us
+	if err := errors.Join(err, profiled.err); err != nil {
 		return m, err
 	}
-	if err := <-profiled; err != nil {
-		return m, err
-	}
+	r.tables = append(r.tables, profiled.tables...)
 	m.serverCPU, m.redisCPU = m.used[0], m.used[1]
 	// The requests that wrk left behind are still being answered.
 	err = target.Await(ctx, time.Minute, "the last answers", func() (bool, error) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -37,22 +38,37 @@ func Build(ctx context.Context, source, into string) (string, error) {
 	return binary, goTool(ctx, source, "build", "-trimpath", "-o", binary, "./cmd/flashsale")
 }
 
-// limitChecks are the lines of reserve.lua that keep a user from buying more than his limit.
-var limitChecks = []string{
-	"elseif units > 0 and limit == 1 then",
-	"elseif units + qty > limit or (entry and units == 0) then",
+// A Bug can be planted: lines of reserve.lua that are taken out.
+type Bug struct {
+	Name   string
+	About  string
+	checks []string
 }
 
-// BuildPlanted compiles an engine that sells to a user as often as he asks: a suite that finds
-// nothing wrong with it is worth nothing. The compiler is shown another reserve.lua in the
+// Bugs are all there are. A suite that finds nothing wrong with such an engine is worth nothing.
+func Bugs() []Bug {
+	return []Bug{
+		{"limit", "sells to a user as often as he asks", []string{
+			"elseif units > 0 and limit == 1 then",
+			"elseif units + qty > limit or (entry and units == 0) then",
+		}},
+		{"oversell", "sells more than there is", []string{"elseif stock < qty then"}},
+	}
+}
+
+// BuildPlanted compiles an engine with a bug. The compiler is shown another reserve.lua in the
 // place of the real one, so that no such switch exists in the engine itself.
-func BuildPlanted(ctx context.Context, source, into string) (string, error) {
+func BuildPlanted(ctx context.Context, source, into, bug string) (string, error) {
+	at := slices.IndexFunc(Bugs(), func(b Bug) bool { return b.Name == bug })
+	if at < 0 {
+		return "", fmt.Errorf("there is no bug %q to plant", bug)
+	}
 	script := filepath.Join(source, "lua", "reserve.lua")
 	text, err := os.ReadFile(script)
 	if err != nil {
 		return "", err
 	}
-	for _, check := range limitChecks {
+	for _, check := range Bugs()[at].checks {
 		if bytes.Count(text, []byte(check)) != 1 {
 			return "", fmt.Errorf("%s has changed: there is not one %q to take out", script, check)
 		}
@@ -71,7 +87,7 @@ func BuildPlanted(ctx context.Context, source, into string) (string, error) {
 		return "", err
 	}
 	binary := filepath.Join(into, "flashsale")
-	return binary, goTool(ctx, source, "build", "-overlay", list, "-o", binary, "./cmd/flashsale")
+	return binary, goTool(ctx, source, "build", "-trimpath", "-overlay", list, "-o", binary, "./cmd/flashsale")
 }
 
 // BuildTest compiles the test binary of one of the engine's packages and returns its path.

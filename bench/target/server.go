@@ -37,7 +37,7 @@ type Server struct {
 // options, such as BATCH_MAX=1.
 func (s *Stack) Serve(ctx context.Context, env ...string) (_ *Server, err error) {
 	server := &Server{token: rand.Text()}
-	env = append(env, "ADDR=127.0.0.1:0", "OPS_ADDR=127.0.0.1:0", "ADMIN_TOKEN="+server.token, "LOG_LEVEL=info")
+	env = append(append([]string{"ADDR=127.0.0.1:0"}, env...), "OPS_ADDR=127.0.0.1:0", "ADMIN_TOKEN="+server.token, "LOG_LEVEL=info")
 	if server.process, server.log, err = s.spawn(ctx, "serve", env); err != nil {
 		return nil, err
 	}
@@ -59,6 +59,15 @@ func (s *Stack) Serve(ctx context.Context, env ...string) (_ *Server, err error)
 		return err == nil && response.status == http.StatusOK, nil
 	})
 }
+
+// At is a server that somebody else runs: its operators' address and token open what follows.
+// It has no process to stop.
+func At(url, opsURL, token string) *Server {
+	return &Server{URL: url, OpsURL: opsURL, token: token}
+}
+
+// AdminToken opens the operators' calls.
+func (s *Server) AdminToken() string { return s.token }
 
 // Worker is a running `flashsale work`.
 type Worker struct {
@@ -108,54 +117,6 @@ func (s *Server) Stop() error { return s.process.Stop() }
 
 // Stop lets the worker persist what it holds, and ends it.
 func (w *Worker) Stop() error { return w.process.Stop() }
-
-// CreateItems creates a sale that is open now, with so many items, loads it into Redis and
-// returns the items' ids.
-func (s *Server) CreateItems(ctx context.Context, count int, stock int64) ([]string, error) {
-	type item struct {
-		ID       json.RawMessage `json:"id,omitempty"`
-		Product  string          `json:"product"`
-		PriceFen int64           `json:"price_fen"`
-		Stock    int64           `json:"stock"`
-		Limit    int             `json:"limit"`
-		Timeout  int64           `json:"pay_timeout_s"`
-	}
-	sale := struct {
-		ID       json.RawMessage `json:"id,omitempty"`
-		Name     string          `json:"name"`
-		OpensAt  int64           `json:"opens_at_ms"`
-		ClosesAt int64           `json:"closes_at_ms"`
-		Items    []item          `json:"items"`
-	}{
-		Name:     "bench",
-		OpensAt:  time.Now().Add(-time.Minute).UnixMilli(),
-		ClosesAt: time.Now().Add(12 * time.Hour).UnixMilli(),
-	}
-	const day = 24 * 60 * 60 // nothing is cancelled while we measure
-	for n := range count {
-		sale.Items = append(sale.Items, item{
-			Product: "bench-" + strconv.Itoa(n), PriceFen: 100, Stock: stock, Limit: 1, Timeout: day,
-		})
-	}
-	request, err := json.Marshal(sale)
-	if err != nil {
-		return nil, err
-	}
-	sale.Items = nil
-	if err := s.post(ctx, "/v1/admin/sales", request, http.StatusCreated, &sale); err != nil {
-		return nil, err
-	}
-	if err := s.post(ctx, "/v1/admin/sales/"+unquote(sale.ID)+"/preheat", nil, http.StatusOK, nil); err != nil {
-		return nil, err
-	}
-	ids := make([]string, 0, count)
-	for _, created := range sale.Items {
-		ids = append(ids, unquote(created.ID))
-	}
-	return ids, nil
-}
-
-func unquote(id json.RawMessage) string { return strings.Trim(string(id), `"`) }
 
 // Metrics reads /metrics: each series by its name with labels.
 func (s *Server) Metrics(ctx context.Context) (map[string]float64, error) {

@@ -32,6 +32,8 @@ type Stack struct {
 	Redis       rueidis.Client
 	RedisURL    string
 	DatabaseURL string
+	PointsURL   string   // "" where orders cannot be paid
+	Alipay      []string // how servers and workers use the stack's own Alipay, beside their PUBLIC_URL
 
 	binary  string
 	dir     string
@@ -40,8 +42,9 @@ type Stack struct {
 }
 
 // StartStack starts the stores on a new folder below dir, so that they are durable: Redis
-// with its append-only file flushed every second, PostgreSQL with fsync.
-func StartStack(ctx context.Context, binary, dir string) (_ *Stack, err error) {
+// with its append-only file flushed every second, PostgreSQL with fsync. Further flags are those
+// of `flashsale stack`; with --alipay orders can be paid, with points too.
+func StartStack(ctx context.Context, binary, dir string, flags ...string) (_ *Stack, err error) {
 	s := &Stack{binary: binary}
 	if s.dir, err = os.MkdirTemp(dir, "stack-"); err != nil {
 		return nil, err
@@ -55,7 +58,7 @@ func StartStack(ctx context.Context, binary, dir string) (_ *Stack, err error) {
 	if err := os.Chmod(s.dir, 0o711); err != nil { //nolint:gosec // others may pass, not read
 		return nil, err
 	}
-	if err := s.start(ctx); err != nil {
+	if err := s.start(ctx, flags); err != nil {
 		return nil, err
 	}
 	option, err := rueidis.ParseURL(s.RedisURL)
@@ -73,7 +76,7 @@ func StartStack(ctx context.Context, binary, dir string) (_ *Stack, err error) {
 	return s, nil
 }
 
-func (s *Stack) start(ctx context.Context) error {
+func (s *Stack) start(ctx context.Context, flags []string) error {
 	stdin, ours, err := os.Pipe()
 	if err != nil {
 		return err
@@ -90,7 +93,8 @@ func (s *Stack) start(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.binary, "stack", "--dir", filepath.Join(s.dir, "data"))
+	args := append([]string{"stack", "--dir", filepath.Join(s.dir, "data")}, flags...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.binary, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, theirs, log
 	s.process, err = proc.Start(cmd)
 	_ = theirs.Close()
@@ -103,12 +107,21 @@ func (s *Stack) start(ctx context.Context) error {
 	var where struct {
 		RedisURL    string `json:"redis_url"`
 		DatabaseURL string `json:"database_url"`
+
+		PointsURL string            `json:"points_database_url"`
+		Alipay    map[string]string `json:"alipay"`
 	}
 	if err := json.NewDecoder(bufio.NewReader(stdout)).Decode(&where); err != nil {
 		text, _ := os.ReadFile(log.Name())
 		return fmt.Errorf("start the stack: %w\n%s", err, text)
 	}
 	s.RedisURL, s.DatabaseURL = where.RedisURL, where.DatabaseURL
+	if where.Alipay != nil {
+		s.PointsURL = where.PointsURL
+		for name, value := range where.Alipay {
+			s.Alipay = append(s.Alipay, name+"="+value)
+		}
+	}
 	return nil
 }
 
@@ -131,7 +144,7 @@ func (s *Stack) Stop() error {
 
 // Environment tells the engine's commands where the stores are.
 func (s *Stack) Environment(more ...string) []string {
-	env := append(os.Environ(), "REDIS_URL="+s.RedisURL, "DATABASE_URL="+s.DatabaseURL)
+	env := append(os.Environ(), "REDIS_URL="+s.RedisURL, "DATABASE_URL="+s.DatabaseURL, "POINTS_DATABASE_URL="+s.PointsURL)
 	return append(env, more...)
 }
 

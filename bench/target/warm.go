@@ -14,11 +14,16 @@ import (
 // warmers is how many requests are on their way at once: on few connections, pipelined.
 const warmers = 256
 
-// Warm makes the server know the sessions of users, as it does of shoppers who have looked at
-// the sale before it opens: one GET /v1/me each.
+// Warm makes the server know the sessions of users: see [Warm].
 func (s *Server) Warm(ctx context.Context, first, count int) error {
+	return Warm(ctx, s.URL, first, count)
+}
+
+// Warm makes whatever serves at a URL know the sessions of users, as a server does of shoppers
+// who have looked at the sale before it opens: one GET /v1/me each.
+func Warm(ctx context.Context, url string, first, count int) error {
 	client := &fasthttp.PipelineClient{
-		Addr: strings.TrimPrefix(s.URL, "http://"), MaxConns: 8, MaxPendingRequests: warmers,
+		Addr: strings.TrimPrefix(url, "http://"), MaxConns: 8, MaxPendingRequests: warmers,
 		ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
 		Logger: silence{},
 	}
@@ -31,7 +36,7 @@ func (s *Server) Warm(ctx context.Context, first, count int) error {
 			request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 			defer fasthttp.ReleaseRequest(request)
 			defer fasthttp.ReleaseResponse(response)
-			request.SetRequestURI(s.URL + "/v1/me")
+			request.SetRequestURI(url + "/v1/me")
 			for failed.Load() == 0 && ctx.Err() == nil {
 				n := int(next.Add(1)) - 1
 				if n >= count {
