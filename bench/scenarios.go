@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
+	"time"
 
 	"flashsale/bench/scenario"
+	"flashsale/bench/target"
 )
 
 func runList(_ context.Context, _ []string, out, _ io.Writer) error {
@@ -37,71 +40,52 @@ func runK6(_ context.Context, args []string, _, _ io.Writer) error {
 	return nil
 }
 
-// runScenarios plays the named scenarios, or all.
+// runScenarios plays the named scenarios, or all. What follows -- goes to k6.
 func runScenarios(ctx context.Context, args []string, out, progress io.Writer) error {
 	var (
-		config = scenario.Config{Program: self(), Output: progress}
-		flags  = flag.NewFlagSet("bench run", flag.ContinueOnError)
-		path   = flags.String("json", "", "write the results to this `file` too")
-		plant  = flags.String("plant", "", "build an engine with this `bug`: limit. The run must fail")
+		config  = scenario.Config{Program: self(), Progress: progress}
+		flags   = flag.NewFlagSet("bench run", flag.ContinueOnError)
+		outputs = addOutputs(flags)
 	)
+	if at := slices.Index(args, "--"); at >= 0 {
+		args, config.Args = args[:at], args[at+1:]
+	}
 	flags.SetOutput(progress)
+	flags.Usage = func() {
+		fmt.Fprintln(progress, "usage: bench run [flags] [SCENARIO …] [-- arguments of k6, such as -e NAME=VALUE or --out json=FILE]")
+		flags.PrintDefaults()
+		for _, plant := range target.Bugs() {
+			fmt.Fprintf(progress, "  --plant %s: an engine that %s\n", plant.Name, plant.About)
+		}
+	}
 	flags.IntVar(&config.Rate, "rate", 0, "iterations begun each second (default: the scenario's own)")
-	flags.IntVar(&config.Seconds, "seconds", 0, "how long at that rate (default 5)")
+	flags.IntVar(&config.Seconds, "seconds", 0, fmt.Sprintf("how long at that rate (default %d)", scenario.DefaultSeconds))
 	flags.Int64Var(&config.Stock, "stock", 0, "units of the item (default: the scenario's own)")
-	flags.StringVar(&config.HTML, "html", "", "write k6's dashboard to this `file`; one scenario only")
+	flags.IntVar(&config.Connections, "connections", 0, "requests under way at once, at most (default: half of the rate)")
+	flags.StringVar(&config.Client, "client", "", "what buys: http, k6's own, or flash, the faster one of this k6 (default: flash where it counts)")
+	flags.StringVar(&config.Plant, "plant", "", "build an engine with this `bug`: the run must fail")
+	flags.StringVar(&config.Dashboard, "dashboard", "", "write k6's dashboard to this `file`; one scenario only")
+	flags.StringVar(&config.Binary, "binary", "", "the engine's `file` (default: built from its source)")
 	flags.StringVar(&config.Source, "source", "", "`folder` of the engine's module (default: found above this one)")
-	flags.StringVar(&config.URL, "target", "", "`URL` of a running server; nothing is started")
-	flags.StringVar(&config.Item, "item", "", "of the target: the `id` of a fresh item")
-	flags.StringVar(&config.Tokens, "tokens", "", "of the target: `file` with a token a line, each of another user")
-	flags.StringVar(&config.Ops, "ops", "", "of the target: `URL` of its ops listener, for the audit")
-	flags.StringVar(&config.Admin, "admin-token", os.Getenv("ADMIN_TOKEN"), "of the target: its admin `token` (default $ADMIN_TOKEN)")
+	flags.StringVar(&config.Target.URL, "target", "", "`URL` of a running server; nothing is started")
+	flags.StringVar(&config.Target.Tokens, "tokens", "", "of the target: `file` with a token a line, each of another user")
+	flags.StringVar(&config.Target.Item, "item", "", "of the target: the `id` of a fresh item, for one scenario (default: each creates its own)")
+	flags.StringVar(&config.Target.Ops, "ops", "", "of the target: `URL` of its ops listener, for items, counts and audit")
+	flags.StringVar(&config.Target.Admin, "admin-token", os.Getenv("ADMIN_TOKEN"), "of the target: its admin `token` (default $ADMIN_TOKEN)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	switch *plant {
-	case "", "limit":
-		config.Planted = *plant != ""
-	default:
-		return fmt.Errorf("there is no bug %q to plant: limit", *plant)
+	if config.Scenes = flags.Args(); slices.Equal(config.Scenes, []string{"all"}) {
+		config.Scenes = nil
 	}
-	names := flags.Args()
-	if len(names) == 0 || len(names) == 1 && names[0] == "all" {
-		names = nil
-		for _, scene := range scenario.Scenes() {
-			names = append(names, scene.Name)
-		}
+	began := time.Now()
+	part, err := scenario.PlayAll(ctx, config)
+	if err != nil {
+		return err
 	}
-	if len(names) > 1 && (config.HTML != "" || config.URL != "") {
-		return errors.New("--html and --target take one scenario")
+	report := newReport(ctx, config.Source, "", false, began, part)
+	if token := config.Target.Admin; token != "" { // reports are shown around
+		report.Host.Command = strings.ReplaceAll(report.Host.Command, token, "…")
 	}
-	var results []*scenario.Result
-	failed := 0
-	for _, name := range names {
-		config.Scene = name
-		result, err := scenario.Play(ctx, config)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		if err := result.WriteText(out); err != nil {
-			return err
-		}
-		if !result.OK() {
-			failed++
-		}
-		results = append(results, result)
-	}
-	if *path != "" {
-		text, err := json.MarshalIndent(results, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(*path, append(text, '\n'), 0o600); err != nil {
-			return err
-		}
-	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d scenarios failed", failed, len(names))
-	}
-	return nil
+	return outputs.write(out, report)
 }

@@ -9,6 +9,7 @@ import (
 	k6 "go.k6.io/k6/cmd"
 
 	"flashsale/bench/proc"
+	"flashsale/bench/xflash"
 )
 
 // childEnv makes our own program play k6: k6's public API is its command line only, which reads
@@ -24,12 +25,14 @@ func MaybeChild() {
 	K6(os.Args[1:])
 }
 
-// K6 runs k6 itself with its own arguments. It does not return.
+// K6 runs k6 itself, which knows what package xflash adds, with its own arguments. It does not
+// return.
 func K6(args []string) {
 	os.Args = append([]string{"k6"}, args...)
 	// It must not call home, nor fetch another binary for an import that it does not know.
 	_ = os.Setenv("K6_NO_USAGE_REPORT", "true")
 	_ = os.Setenv("K6_AUTO_EXTENSION_RESOLUTION", "false")
+	xflash.Register()
 	k6.Execute()
 	os.Exit(0)
 }

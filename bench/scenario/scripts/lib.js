@@ -1,9 +1,15 @@
-// What every scenario shares: who asks, what is asked, and how answers are counted.
+// What every scenario shares: who asks, what is asked, and how answers are counted. Variables:
+//   BENCH_URL, BENCH_ITEM    the server, and the item that is sold
+//   BENCH_TOKENS             file with a token a line, each of another user; default: generated ones
+//   BENCH_STOCK              units of the item
+//   BENCH_RATE, BENCH_SECONDS, BENCH_CONNECTIONS   iterations begun a second, how long, requests at once
+//   BENCH_CLIENT             http (k6's own), or flash where this k6 has the faster k6/x/flash
+//   BENCH_WAYS, BENCH_HASTY_ITEM   what lifecycle.js does, see there
 import http from 'k6/http';
 import { Counter, Trend } from 'k6/metrics';
 import { SharedArray } from 'k6/data';
 
-const env = (name, fallback) => (__ENV[name] === undefined || __ENV[name] === '' ? fallback : __ENV[name]);
+export const env = (name, fallback) => (__ENV[name] === undefined || __ENV[name] === '' ? fallback : __ENV[name]);
 
 export const base = env('BENCH_URL', 'http://127.0.0.1:8080');
 export const item = env('BENCH_ITEM', '');
@@ -11,7 +17,10 @@ export const stock = Number(env('BENCH_STOCK', 100));
 export const rate = Number(env('BENCH_RATE', 500));
 export const seconds = Number(env('BENCH_SECONDS', 5));
 // A VU waits for its answer: enough of them for answers of half a second at the full rate.
-export const vus = Math.max(50, Math.ceil(rate / 2));
+export const vus = Number(env('BENCH_CONNECTIONS', Math.max(50, Math.ceil(rate / 2))));
+
+// Required and not imported, so that a k6 without it can run these scripts.
+const flash = env('BENCH_CLIENT', 'http') === 'flash' ? require('k6/x/flash') : null;
 
 const tokens = env('BENCH_TOKENS', '')
   ? new SharedArray('tokens', () => open(__ENV.BENCH_TOKENS).split('\n').filter((line) => line !== ''))
@@ -30,13 +39,12 @@ export const replayed = new Counter('flash_replayed'); // the same order again, 
 export const duplicate = new Counter('flash_duplicate');
 export const soldOut = new Counter('flash_sold_out');
 export const overloaded = new Counter('flash_overloaded');
-export const cancelled = new Counter('flash_cancelled');
 export const unexpected = new Counter('flash_unexpected'); // an answer that nobody should get
 export const violations = new Counter('flash_violations'); // an answer that breaks a promise
 export const lag = new Trend('flash_sched_lag', true); // how late k6 itself was; constant rates only
 
-// Refusals are right answers.
-http.setResponseCallback(http.expectedStatuses(200, 202, 404, 409));
+// Refusals are right answers, and so are the redirects of a pay page.
+http.setResponseCallback(http.expectedStatuses(200, 202, 303, 404, 409));
 
 export function headers(user, key) {
   const all = { Authorization: 'Bearer ' + token(user) };
@@ -44,13 +52,17 @@ export function headers(user, key) {
   return all;
 }
 
-const attempt = (user, key) => ['POST', `${base}/v1/items/${item}/orders`, null,
+const attempt = (user, key, from = item) => ['POST', `${base}/v1/items/${from}/orders`, null,
   { headers: headers(user, key), tags: { name: 'buy' } }];
 
 // buy asks once and counts the answer.
-export function buy(user, key) {
-  const [method, url, body, params] = attempt(user, key);
-  return count(read(http.request(method, url, body, params)));
+export const buy = (user, key, from) => count(ask(user, key, from));
+
+// ask asks once and returns the answer uncounted.
+export function ask(user, key, from = item) {
+  if (flash !== null) return flash.buy(base, from, token(user), key);
+  const [method, url, body, params] = attempt(user, key, from);
+  return read(http.request(method, url, body, params));
 }
 
 // race asks several times at once and returns the answers uncounted.
@@ -101,6 +113,10 @@ export const steadily = (more) => Object.assign({
   preAllocatedVUs: vus, maxVUs: vus, gracefulStop: '10s',
 }, more);
 
-export function due(scenario) {
-  lag.add(Math.max(0, Date.now() - (scenario.startTime + (scenario.iterationInTest * 1000) / rate)));
+// due notes how late the n-th iteration of a scenario begins. Where it began is read once a VU:
+// reading it costs more than the rest.
+let began = 0;
+export function due(scenario, n) {
+  if (began === 0) began = scenario.startTime;
+  lag.add(Math.max(0, Date.now() - (began + (n * 1000) / rate)));
 }

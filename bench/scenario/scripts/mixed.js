@@ -14,8 +14,8 @@ export const options = {
 };
 
 export default function () {
-  due(exec.scenario);
   const user = exec.scenario.iterationInTest;
+  due(exec.scenario, user);
   const part = user % 10;
   if (part < 6) {
     const seen = http.get(`${base}/v1/items/${item}`, { headers: headers(user), tags: { name: 'look' } });

@@ -13,6 +13,7 @@ export const options = {
 };
 
 export default function () {
-  due(exec.scenario);
-  buy(exec.scenario.iterationInTest);
+  const user = exec.scenario.iterationInTest;
+  due(exec.scenario, user);
+  buy(user);
 }
