@@ -43,9 +43,10 @@ test-faults: setup ## Kill processes and servers at every point between two step
 	FLASHSALE_FAULTS=$(or $(ROUNDS),20) CGO_ENABLED=1 go test -race -timeout 60m -count=1 -v -run 'Faults|Killed' ./cmd/flashsale $(ARGS)
 
 .PHONY: bench
-bench: setup ## Measure the ratios, side by side in one run (more: ARGS="--quick")
+bench: setup ## Measure everything and write bench-report/report.html (more: ARGS="--only ratios")
 	@.ci/install wrk
-	cd bench && go run . ratios $(ARGS)
+	@echo "building bench: up to three minutes the first time"
+	cd bench && go run . all $(ARGS)
 
 .PHONY: scenarios
 scenarios: setup ## Play the sale's scenes with the embedded k6 (more: ARGS="--rate 2000 spike")

@@ -2,17 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
-	"flashsale/bench/ratios"
 	"flashsale/bench/scenario"
 )
 
@@ -39,12 +36,18 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"all", "measure everything and write one report: what make bench runs", runAll},
 		{"list", "name the scenarios", runList},
 		{"run", "play scenarios with k6, compare the counts, audit", runScenarios},
 		{"eject", "write the k6 scripts into a folder, to change them", runEject},
 		{"k6", "be k6 itself: bench k6 run script.js", runK6},
+		{"peak", "send as many requests as told, when they are due, and prove the counts", runPeak},
 		{"ratios", "measure the promised ratios, each beside its floor", runRatios},
+		{"compare", "set the engine beside the classical ways to take stock", runCompare},
+		{"limits", "measure how near the engine comes to what its stores can do", runLimits},
+		{"history", "compare two reports: bench history OLD.json NEW.json", runHistory},
 		{"bare", "serve one constant answer: the limit that ratios are measured against", runBare},
+		{"baseline", "sell by one of those ways: one node, as compare starts it", runBaseline},
 	}
 }
 
@@ -80,63 +83,6 @@ func usage(out io.Writer) {
 	for _, c := range commands() {
 		fmt.Fprintf(out, "  %-8s %s\n", c.name, c.help)
 	}
-}
-
-func runRatios(ctx context.Context, args []string, out, progress io.Writer) error {
-	var (
-		config = ratios.Config{Program: self(), Progress: progress}
-		flags  = flag.NewFlagSet("bench ratios", flag.ContinueOnError)
-		path   = flags.String("json", "", "write the report to this `file` too")
-		strict = flags.Bool("strict", false, "exit 1 when a floor is missed")
-	)
-	flags.SetOutput(progress)
-	flags.BoolVar(&config.Quick, "quick", false, "once and shortly: shows that everything runs, judges nothing")
-	flags.IntVar(&config.Rounds, "rounds", 0, fmt.Sprintf("interleaved rounds (default %d)", ratios.DefaultRounds))
-	flags.DurationVar(&config.Window, "window", 0, fmt.Sprintf("how long each candidate is measured in a round, whole seconds (default %s)", ratios.DefaultWindow))
-	flags.IntVar(&config.Connections, "connections", 0, fmt.Sprintf("shoppers who ask at once (default %d)", ratios.DefaultConnections))
-	flags.IntVar(&config.Threads, "threads", 0, fmt.Sprintf("threads of wrk (default %d)", ratios.DefaultThreads))
-	flags.IntVar(&config.Users, "users", 0, fmt.Sprintf("distinct users, more than a window can serve (default %d)", ratios.DefaultUsers))
-	flags.DurationVar(&config.Patience, "patience", 0, fmt.Sprintf("how long to wait, altogether, for other programs to leave the machine alone; negative: not at all (default %s)", ratios.DefaultPatience))
-	flags.StringVar(&config.Profiles, "profiles", "", "write CPU profiles of the servers into this `folder`")
-	flags.Func("only", "measure only these `candidates`, comma-separated: reserve, accepted, persist, sold-out, single, beside",
-		func(names string) error {
-			config.Only = strings.Split(names, ",")
-			return nil
-		})
-	flags.Func("set", "`NAME=VALUE` in the environment of the servers with group commit, such as IN_FLIGHT=3; may be repeated",
-		func(pair string) error {
-			config.Server = append(config.Server, pair)
-			return nil
-		})
-	flags.StringVar(&config.Dir, "dir", "", "`folder` for the stores' data, on the kind of disk that counts (default: for temporary files)")
-	flags.StringVar(&config.Source, "source", "", "`folder` of the engine's module (default: found above this one)")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	report, err := ratios.Run(ctx, config)
-	if err != nil {
-		return err
-	}
-	if err := report.WriteText(out); err != nil {
-		return err
-	}
-	if *path != "" {
-		text, err := json.MarshalIndent(report, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(*path, append(text, '\n'), 0o600); err != nil {
-			return err
-		}
-	}
-	if missed := report.Missed(); *strict && len(missed) > 0 {
-		return fmt.Errorf("%d of %d floors are missed", len(missed), len(report.Ratios))
-	}
-	return nil
-}
-
-func runBare(ctx context.Context, _ []string, out, _ io.Writer) error {
-	return ratios.ServeBare(ctx, out)
 }
 
 // self is our own program, to start as a child.
