@@ -39,7 +39,7 @@ var arrows = map[string]arrow{
 	"internal/devstack":           {nil, "devstack knows servers, not what runs on them"},
 	"internal/devstack/stacktest": {[]string{"internal/devstack"}, "stacktest gives devstack to tests"},
 	"cmd/*":                       {[]string{"*", "pay/*", "internal/devstack"}, "cmd joins the rooms"},
-	"bench":                       {[]string{"*", "pay/*", "internal/devstack"}, "bench measures all of it"},
+	"bench":                       {nil, "bench starts the binary and talks to it as users do: its licence stays its own"},
 }
 
 // testsMay is what the tests of every room may import on top of that.

@@ -73,8 +73,9 @@ type bucket struct {
 const (
 	bucketSize = 7
 	// bucketLoad is how many sessions a bucket holds on average before the table grows. One in a
-	// hundred is full then, and forgets a session when another comes.
-	bucketLoad = 3
+	// thousand would hold more than it has room for then, and forgets a session instead, which
+	// costs its user one round trip.
+	bucketLoad = 2
 	bucketsMin = 64
 )
 

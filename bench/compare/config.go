@@ -17,7 +17,7 @@ const (
 	DefaultCrowd       = 1000
 	DefaultRounds      = 5
 	DefaultThreads     = 2
-	DefaultUsers       = 150_000
+	DefaultUsers       = 240_000
 	DefaultWindow      = 2 * time.Second
 )
 
@@ -55,7 +55,7 @@ type Config struct {
 	// Threads is how many of wrk's threads ask. Default 2.
 	Threads int
 	// Users is how many distinct users there are: more than can be served in one window.
-	// Default 150,000.
+	// Default 240,000.
 	Users int
 	// Window is how long each candidate is measured in a round, in whole seconds. Default 2 s.
 	Window time.Duration
