@@ -139,7 +139,7 @@ func (p *Part) measured() *measured {
 	for _, table := range p.Tables {
 		for _, row := range table.Rows {
 			for n, column := range table.Columns {
-				if n < len(row.Cells) {
+				if n < len(row.Cells) && len(row.Cells[n]) > 1 { // one value, as of a profile, says nothing
 					m.add(Change{
 						Part: p.Name, Name: row.Name + ": " + column.Name + " (" + table.Title + ")",
 						Unit: column.Unit, Better: column.Better, New: row.Cells[n],
