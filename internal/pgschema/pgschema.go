@@ -99,7 +99,10 @@ func (s Schema) Check(ctx context.Context, tx pgx.Tx) error {
 // stored returns the version that the database was created with, "" if none was.
 func (s Schema) stored(ctx context.Context, tx pgx.Tx) (version string, err error) {
 	var exists bool
-	const existsSQL = `SELECT to_regclass(quote_ident(current_schema()) || '.' || quote_ident($1)) IS NOT NULL`
+	// Not to_regclass: that asks the session's cache, which may still remember that there was no
+	// such table although somebody else has created it since.
+	const existsSQL = `SELECT EXISTS (SELECT FROM pg_class
+WHERE relname = $1 AND relnamespace = current_schema()::regnamespace)`
 	if err = tx.QueryRow(ctx, existsSQL, s.VersionTable).Scan(&exists); err != nil || !exists {
 		return "", err
 	}
