@@ -102,8 +102,7 @@ func (s *suite) parse(args []string) error {
 	flags.BoolVar(&s.strict, "strict", false, "exit 1 when a promise is missed")
 	flags.StringVar(&s.out, "out", "", "`folder` for report.html, report.json and profiles (default: bench-report beside the engine's go.mod)")
 	flags.StringVar(&s.plant, "plant", "", "play the scenes against an engine with this `bug`, such as limit: the run must fail")
-	flags.StringVar(&s.dir, "dir", "", "`folder` for the stores' data, on the kind of disk that counts (default: for temporary files)")
-	flags.StringVar(&s.source, "source", "", "`folder` of the engine's module (default: found above this one)")
+	addPlaces(flags, &s.dir, &s.source)
 	only := flags.String("only", "", "measure only these `parts`, comma-separated: ratios, compare, limits, rush, scenarios")
 	if err := flags.Parse(args); err != nil {
 		return err

@@ -20,23 +20,19 @@ func runCompare(ctx context.Context, args []string, out, progress io.Writer) err
 		outputs = addOutputs(flags)
 	)
 	flags.SetOutput(progress)
-	flags.BoolVar(&config.Quick, "quick", false, "once and shortly: shows that everything runs, judges nothing")
-	flags.IntVar(&config.Rounds, "rounds", 0, fmt.Sprintf("interleaved rounds (default %d)", compare.DefaultRounds))
-	flags.DurationVar(&config.Window, "window", 0, fmt.Sprintf("how long each candidate is measured in a round, whole seconds (default %s)", compare.DefaultWindow))
-	flags.IntVar(&config.Connections, "connections", 0, fmt.Sprintf("shoppers who ask at once (default %d)", compare.DefaultConnections))
-	flags.IntVar(&config.Threads, "threads", 0, fmt.Sprintf("threads of wrk (default %d)", compare.DefaultThreads))
-	flags.IntVar(&config.Users, "users", 0, fmt.Sprintf("distinct users, more than a window can serve (default %d)", compare.DefaultUsers))
+	addRounds(flags, &config.Quick, &config.Rounds, compare.DefaultRounds)
+	l := addLoad(flags, load{compare.DefaultWindow, compare.DefaultConnections, compare.DefaultThreads, compare.DefaultUsers})
 	flags.IntVar(&config.Crowd, "crowd", 0, fmt.Sprintf("users who ask two nodes at once, to see what is sold (default %d)", compare.DefaultCrowd))
 	flags.Func("only", "compare with these `baselines` only, comma-separated: mutex, lock, optimistic, conditional, separate, script",
 		func(names string) error {
 			config.Only = strings.Split(names, ",")
 			return nil
 		})
-	flags.StringVar(&config.Dir, "dir", "", "`folder` for the stores' data, on the kind of disk that counts (default: for temporary files)")
-	flags.StringVar(&config.Source, "source", "", "`folder` of the engine's module (default: found above this one)")
+	addPlaces(flags, &config.Dir, &config.Source)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	config.Window, config.Connections, config.Threads, config.Users = l.window, l.connections, l.threads, l.users
 	began := time.Now()
 	part, err := compare.Run(ctx, config)
 	if err != nil {

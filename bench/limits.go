@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"io"
 	"time"
 
@@ -18,10 +17,8 @@ func runLimits(ctx context.Context, args []string, out, progress io.Writer) erro
 		outputs = addOutputs(flags)
 	)
 	flags.SetOutput(progress)
-	flags.BoolVar(&config.Quick, "quick", false, "once and shortly: shows that everything runs, judges nothing")
-	flags.IntVar(&config.Rounds, "rounds", 0, fmt.Sprintf("interleaved rounds (default %d)", limits.DefaultRounds))
-	flags.StringVar(&config.Dir, "dir", "", "`folder` for the stores' data, on the kind of disk that counts (default: for temporary files)")
-	flags.StringVar(&config.Source, "source", "", "`folder` of the engine's module (default: found above this one)")
+	addRounds(flags, &config.Quick, &config.Rounds, limits.DefaultRounds)
+	addPlaces(flags, &config.Dir, &config.Source)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
