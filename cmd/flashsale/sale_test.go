@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -62,19 +63,27 @@ func persisted(t *testing.T, i *installation, item flashsale.ItemID, want int) {
 	t.Helper()
 	r := i.rooms()
 	defer r.close()
-	figures, err := r.ledger.Figures(t.Context())
-	if err != nil {
+	if err := r.holds(t.Context(), item, want); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range figures.Items {
-		if f.ID == item {
-			if f.LiveUnits != int64(want) || f.UsersOverLimit != 0 {
-				t.Fatalf("item %d: %d units in live orders, want %d; %d users over the limit", item, f.LiveUnits, want, f.UsersOverLimit)
-			}
-			return
-		}
+}
+
+// holds tells what is wrong unless so many units of an item are in live orders, within the limit.
+func (r *rooms) holds(ctx context.Context, item flashsale.ItemID, want int) error {
+	figures, err := r.ledger.Figures(ctx)
+	if err != nil {
+		return err
 	}
-	t.Fatalf("item %d is not in the ledger", item)
+	for _, f := range figures.Items {
+		if f.ID != item {
+			continue
+		}
+		if f.LiveUnits != int64(want) || f.UsersOverLimit != 0 {
+			return fmt.Errorf("item %d: %d units in live orders, want %d; %d users over the limit", item, f.LiveUnits, want, f.UsersOverLimit)
+		}
+		return nil
+	}
+	return fmt.Errorf("item %d is not in the ledger", item)
 }
 
 // Protects the mission on more than one node: two servers and two workers on one Redis and one
