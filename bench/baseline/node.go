@@ -1,7 +1,6 @@
 package baseline
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"strconv"
 	"time"
@@ -19,10 +17,7 @@ import (
 	"flashsale/bench/proc"
 )
 
-const (
-	startTimeout = 20 * time.Second
-	stopTimeout  = 15 * time.Second // longer than a decision may take
-)
+const stopTimeout = 15 * time.Second // longer than a decision may take
 
 // Config says what a node serves.
 type Config struct {
@@ -97,7 +92,7 @@ func serve(ctx context.Context, config Config, out, errs io.Writer) error {
 	}
 	h.numbers.start(config.Node)
 	server := &fasthttp.Server{Handler: h.serve, NoDefaultServerHeader: true, CloseOnShutdown: true}
-	if err := json.NewEncoder(out).Encode(address{listener.Addr().String()}); err != nil {
+	if err := json.NewEncoder(out).Encode(proc.Address{Addr: listener.Addr().String()}); err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	served := make(chan error, 1)
@@ -112,11 +107,6 @@ func serve(ctx context.Context, config Config, out, errs io.Writer) error {
 	return errors.Join(server.ShutdownWithContext(stop), <-served)
 }
 
-// address is the line with which a node says where it is.
-type address struct {
-	Addr string `json:"addr"`
-}
-
 // Node is a node that runs as our child.
 type Node struct {
 	URL string
@@ -126,24 +116,11 @@ type Node struct {
 
 // Start starts a node: program is our own, or whatever hands its arguments to [Command].
 func Start(ctx context.Context, program string, config Config) (*Node, error) {
-	read, write, err := os.Pipe()
+	process, url, err := proc.Serve(exec.CommandContext(context.WithoutCancel(ctx), program, config.args()...))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("start a node of %s: %w", config.Strategy, err)
 	}
-	defer read.Close()
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), program, config.args()...)
-	cmd.Stdout, cmd.Stderr = write, os.Stderr
-	process, err := proc.Start(cmd)
-	_ = write.Close()
-	if err != nil {
-		return nil, err
-	}
-	var where address
-	_ = read.SetReadDeadline(time.Now().Add(startTimeout))
-	if err := json.NewDecoder(bufio.NewReader(read)).Decode(&where); err != nil {
-		return nil, errors.Join(fmt.Errorf("start a node of %s: %w", config.Strategy, err), process.Stop())
-	}
-	return &Node{URL: "http://" + where.Addr, process: process}, nil
+	return &Node{URL: url, process: process}, nil
 }
 
 // PID is the node's process id.

@@ -1,15 +1,12 @@
 package ratios
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
-	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -27,7 +24,7 @@ func ServeBare(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := json.NewEncoder(out).Encode(map[string]string{"addr": listener.Addr().String()}); err != nil {
+	if err := json.NewEncoder(out).Encode(proc.Address{Addr: listener.Addr().String()}); err != nil {
 		return err
 	}
 	body := []byte(accepted)
@@ -54,25 +51,10 @@ type bareServer struct {
 }
 
 func startBare(program string) (*bareServer, error) {
-	read, write, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer read.Close()
 	cmd := exec.CommandContext(context.Background(), program, "bare") // ends with us, or when it is stopped
-	cmd.Stdout, cmd.Stderr = write, os.Stderr
-	process, err := proc.Start(cmd)
-	_ = write.Close()
+	process, url, err := proc.Serve(cmd)
 	if err != nil {
-		return nil, err
-	}
-	var where struct {
-		Addr string `json:"addr"`
-	}
-	_ = read.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if err := json.NewDecoder(bufio.NewReader(read)).Decode(&where); err != nil {
-		_ = process.Stop()
 		return nil, fmt.Errorf("start the bare handler: %w", err)
 	}
-	return &bareServer{url: "http://" + where.Addr, process: process}, nil
+	return &bareServer{url: url, process: process}, nil
 }
