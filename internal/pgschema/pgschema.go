@@ -1,9 +1,10 @@
 // Package pgschema creates the schema of one of our databases, and tells whether a database has
 // it: the orders' ledger and the points' ledger each have a database and a schema of their own.
 //
-// A version is the hash of the schema's text, so nobody can forget to raise it. There is one
-// version: an empty database gets it whole, in one transaction; a database that has it is left
-// as it is; any other is refused and not touched.
+// A version is the hash of the schema's text, so nobody can forget to raise it. An empty database
+// gets the newest whole, in one transaction; one that holds an older version from which upgrades
+// lead to the newest is upgraded, likewise; one that has it is left as it is; any other is refused
+// and not touched.
 package pgschema
 
 import (
@@ -12,6 +13,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -46,13 +48,22 @@ type Schema struct {
 	Owner string
 	// SQL creates everything in an empty database.
 	SQL string
+	// Upgrades lead from older versions to that of SQL, each a step.
+	Upgrades []Upgrade
 	// VersionTable keeps the version. Each of our databases has a name of its own for it, so that
 	// who mixes two of them up is told of a mix-up, not of another version.
 	VersionTable string
 }
 
-// Migrate creates the schema in an empty database and reports whether it did. Processes that
-// migrate at the same time queue. The transaction must be committed afterwards.
+// Upgrade changes a database of one version into one of another.
+type Upgrade struct {
+	From, To string // versions: [Version] of the schemas' texts
+	SQL      string // its outcome must be the same as what the newer text creates
+}
+
+// Migrate creates the schema in an empty database, or upgrades an older one, and reports whether
+// it did. Processes that migrate at the same time queue. The transaction must be committed
+// afterwards.
 func (s Schema) Migrate(ctx context.Context, tx pgx.Tx) (applied bool, err error) {
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, s.Lock); err != nil {
 		return false, err
@@ -61,7 +72,7 @@ func (s Schema) Migrate(ctx context.Context, tx pgx.Tx) (applied bool, err error
 	case err != nil:
 		return false, err
 	case found != "":
-		return false, s.check(found)
+		return s.upgrade(ctx, tx, found)
 	}
 	rows, _ := tx.Query(ctx, foreignTablesSQL) // its error comes with the rows
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -82,6 +93,38 @@ func (s Schema) Migrate(ctx context.Context, tx pgx.Tx) (applied bool, err error
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO `+s.table()+` (sha256) VALUES ($1)`, s.version())
 	return err == nil, err
+}
+
+// upgrade takes a database from the version found to the newest, if the steps lead there.
+func (s Schema) upgrade(ctx context.Context, tx pgx.Tx, found string) (applied bool, err error) {
+	steps, ok := s.path(found)
+	if !ok {
+		return false, s.check(found)
+	}
+	for _, step := range steps {
+		if _, err := tx.Exec(ctx, step.SQL); err != nil {
+			return false, fmt.Errorf("upgrade from version %.12s: %w", step.From, err)
+		}
+	}
+	if len(steps) == 0 {
+		return false, nil
+	}
+	_, err = tx.Exec(ctx, `UPDATE `+s.table()+` SET sha256 = $1, applied_at = now()`, s.version())
+	return err == nil, err
+}
+
+// path returns the steps from a version to the newest, and whether they lead there.
+func (s Schema) path(from string) (steps []Upgrade, ok bool) {
+	want := s.version()
+	for from != want {
+		n := slices.IndexFunc(s.Upgrades, func(u Upgrade) bool { return u.From == from })
+		if n < 0 || len(steps) == len(s.Upgrades) {
+			return nil, false
+		}
+		steps = append(steps, s.Upgrades[n])
+		from = s.Upgrades[n].To
+	}
+	return steps, true
 }
 
 // Check returns [ErrMismatch] unless the database holds the schema of this version.
@@ -119,6 +162,10 @@ func (s Schema) check(found string) error {
 	if found == want {
 		return nil
 	}
+	if _, ok := s.path(found); ok {
+		return fmt.Errorf("%w: the database holds the older version %.12s: stop every process and run flashsale migrate",
+			ErrMismatch, found)
+	}
 	return fmt.Errorf("%w: the database holds version %.12s, this program needs %.12s: "+
 		"run the program that created it, or migrate an empty database and move the data there",
 		ErrMismatch, found, want)
@@ -131,7 +178,10 @@ func (s Schema) notOurs(what string) error {
 
 func (s Schema) table() string { return pgx.Identifier{s.VersionTable}.Sanitize() }
 
-func (s Schema) version() string {
-	sum := sha256.Sum256([]byte(s.SQL))
+func (s Schema) version() string { return Version(s.SQL) }
+
+// Version returns the version of a schema's text.
+func Version(sql string) string {
+	sum := sha256.Sum256([]byte(sql))
 	return hex.EncodeToString(sum[:])
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -82,4 +83,56 @@ func connect(t *testing.T, url, name string) *pgx.Conn {
 		}
 	}
 	return conn
+}
+
+// Protects a database of an older version: the steps that lead to the newest are taken, all or
+// none, and a second process finds nothing left to do. One from which no steps lead is refused as
+// it is.
+func TestMigrate_Upgrades(t *testing.T) {
+	t.Parallel()
+	const first, second, third = "CREATE TABLE a ()", "CREATE TABLE a (b int)", "CREATE TABLE a (b int, c int)"
+	step := func(from, to, sql string) pgschema.Upgrade {
+		return pgschema.Upgrade{From: pgschema.Version(from), To: pgschema.Version(to), SQL: sql}
+	}
+	addB := step(first, second, "ALTER TABLE a ADD b int")
+	for name, c := range map[string]struct {
+		upgrades []pgschema.Upgrade
+		columns  int
+		refused  bool
+		failed   bool
+	}{
+		"two steps":       {upgrades: []pgschema.Upgrade{step(second, third, "ALTER TABLE a ADD c int"), addB}, columns: 2},
+		"a missing step":  {upgrades: []pgschema.Upgrade{addB}, refused: true},
+		"no step":         {refused: true},
+		"steps in a ring": {upgrades: []pgschema.Upgrade{addB, step(second, first, "ALTER TABLE a DROP b")}, refused: true},
+		"a broken step":   {upgrades: []pgschema.Upgrade{addB, step(second, third, "ALTER TABLE a ADD b int")}, failed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := connect(t, stacktest.Postgres(t), strings.ReplaceAll("up_"+name, " ", "_"))
+			defer conn.Close(t.Context())
+			schema := pgschema.Schema{Env: "DATABASE_URL", Lock: 1, Owner: "the test", SQL: first, VersionTable: "a_version"}
+			if _, err := migrate(t.Context(), conn, schema); err != nil {
+				t.Fatal(err)
+			}
+			schema.SQL, schema.Upgrades = third, c.upgrades
+			did, err := migrate(t.Context(), conn, schema)
+			if errors.Is(err, pgschema.ErrMismatch) != c.refused || (err != nil) != (c.refused || c.failed) {
+				t.Fatalf("migrate: %v", err)
+			}
+			if did == (c.refused || c.failed) {
+				t.Errorf("applied is %t", did)
+			}
+			var columns int
+			const countSQL = `SELECT count(*) FROM pg_attribute WHERE attrelid = 'a'::regclass AND attnum > 0`
+			if err := conn.QueryRow(t.Context(), countSQL).Scan(&columns); err != nil || columns != c.columns {
+				t.Errorf("%d columns, %v", columns, err)
+			}
+			if did {
+				if again, err := migrate(t.Context(), conn, schema); again || err != nil {
+					t.Errorf("the second time: %t, %v", again, err)
+				}
+			}
+		})
+	}
 }
