@@ -22,12 +22,13 @@ import (
 )
 
 type demoCommand struct {
-	serving `embed:""`
-	working `embed:""`
-	Dir     string        `env:"DEMO_DIR" help:"Data folder; what it holds survives restarts. Default: ${demo_dir}"`
-	Rush    int           `placeholder:"N" help:"Send N shoppers over HTTP, each trying twice, then report, audit and exit."`
-	Cashier string        `name:"alipay-addr" env:"ALIPAY_ADDR" default:"127.0.0.1:8090" help:"Where the demo's own Alipay listens."`
-	Pay     time.Duration `name:"pay-timeout" default:"15m" help:"How long the demo's orders may stay unpaid."`
+	serving  `embed:""`
+	working  `embed:""`
+	topology `embed:""`
+	Dir      string        `env:"DEMO_DIR" help:"Data folder; what it holds survives restarts. Default: ${demo_dir}"`
+	Rush     int           `placeholder:"N" help:"Send N shoppers over HTTP, each trying twice, then report, audit and exit."`
+	Cashier  string        `name:"alipay-addr" env:"ALIPAY_ADDR" default:"127.0.0.1:8090" help:"Where the demo's own Alipay listens."`
+	Pay      time.Duration `name:"pay-timeout" default:"15m" help:"How long the demo's orders may stay unpaid."`
 }
 
 // The demo's sale.
@@ -55,9 +56,12 @@ func (c *demoCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logge
 	}
 	if c.Dir == "" {
 		c.Dir = devstack.DefaultDir()
+		if !c.single() { // a ledger's items lie in one Redis
+			c.Dir = filepath.Join(c.Dir, fmt.Sprintf("cluster-%d-sentinels-%d", c.Cluster, c.Sentinels))
+		}
 	}
 	fmt.Fprintln(out, "starting a private Redis and PostgreSQL in", c.Dir, "…")
-	stack, err := devstack.Start(ctx, devstack.Config{Dir: c.Dir, Redis: true, Postgres: true, Logger: logger})
+	stack, err := devstack.Start(ctx, c.config(c.Dir, logger))
 	if err != nil {
 		return err
 	}
@@ -232,7 +236,7 @@ flashsale demo is running. Press Ctrl-C to stop it.
   shoppers    {{.Base}}
   operators   {{.Ops}}   (admin token: {{.AdminToken}})
   alipay      {{.Alipay}}   (this demo's own, without real money)
-  redis       redis-cli -p {{.RedisPort}}
+  redis       {{.RedisCLI}}
   postgresql  psql '{{.DatabaseURL}}'
 
   item {{(index .Items 0).ID}}   {{(index .Items 0).Total}} units, opens in 5 s
@@ -266,9 +270,9 @@ Log in as somebody else:
   curl -s -X POST -H 'Content-Type: application/json' -d '{"user":"zoe"}' {{.Base}}/v1/sessions
 
 See the stream, its consumer group, and an item's account in Redis:
-  redis-cli -p {{.RedisPort}} XINFO STREAM '{{.OrdersKey}}'
-  redis-cli -p {{.RedisPort}} XINFO GROUPS '{{.OrdersKey}}'
-  redis-cli -p {{.RedisPort}} HGETALL '{{.ItemKey}}'
+  {{.RedisCLI}} XINFO STREAM '{{.OrdersKey}}'
+  {{.RedisCLI}} XINFO GROUPS '{{.OrdersKey}}'
+  {{.RedisCLI}} HGETALL '{{.ItemKey}}'
 
 Operate:
   curl -s {{.Ops}}/readyz
@@ -289,7 +293,7 @@ func (r *rooms) printDemo(ctx context.Context, out io.Writer, stack *devstack.St
 		}
 		shoppers = append(shoppers, shopper{user, token})
 	}
-	redisURL, err := url.Parse(stack.RedisURL())
+	cli, err := redisCommand(stack)
 	if err != nil {
 		return err
 	}
@@ -298,7 +302,7 @@ func (r *rooms) printDemo(ctx context.Context, out io.Writer, stack *devstack.St
 	var text strings.Builder
 	err = demoText.Execute(&text, map[string]any{
 		"Base": base, "Ops": ops, "Alipay": alipayURL, "AdminToken": adminToken,
-		"RedisPort": redisURL.Port(), "DatabaseURL": stack.DatabaseURL(),
+		"RedisCLI": cli, "DatabaseURL": stack.DatabaseURL(),
 		"Items": sale.Items, "Shoppers": shoppers,
 		"OrdersKey": engine.OrdersKey(partition), "ItemKey": engine.ItemKey(partition, open.ID),
 	})
@@ -307,4 +311,18 @@ func (r *rooms) printDemo(ctx context.Context, out io.Writer, stack *devstack.St
 	}
 	_, err = io.WriteString(out, text.String())
 	return err
+}
+
+// redisCommand is how a person looks at the Redis of a stack: in a cluster by any node, since -c follows
+// a key to its owner.
+func redisCommand(stack *devstack.Stack) (string, error) {
+	server, follow := stack.Redis, ""
+	if server == nil {
+		server, follow = stack.Nodes[0], " -c"
+	}
+	redisURL, err := url.Parse(server.URL())
+	if err != nil {
+		return "", err
+	}
+	return "redis-cli" + follow + " -p " + redisURL.Port(), nil
 }

@@ -15,7 +15,24 @@ import (
 // pointsDatabase is the points' own database on the server of a stack.
 const pointsDatabase = "points"
 
+// topology is how the private Redis is laid out.
+type topology struct {
+	Cluster   int `env:"STACK_CLUSTER" placeholder:"N" xor:"topology" help:"Run a Redis Cluster of N primaries, at least 3, each with a replica. Default: one Redis."`
+	Sentinels int `env:"STACK_SENTINELS" placeholder:"N" xor:"topology" help:"Run a Redis with two replicas, watched by N Sentinels, at least 3."`
+}
+
+// config is that of a stack with a Redis and a PostgreSQL.
+func (t topology) config(dir string, logger *slog.Logger) devstack.Config {
+	return devstack.Config{
+		Dir: dir, Redis: true, Cluster: t.Cluster, Sentinels: t.Sentinels, Postgres: true, Logger: logger,
+	}
+}
+
+// single tells whether the Redis is just one.
+func (t topology) single() bool { return t == topology{} }
+
 type stackCommand struct {
+	topology    `embed:""`
 	Dir         string `env:"STACK_DIR" help:"Data folder to keep. Default: a temporary one, removed at the end."`
 	AppendFsync string `env:"APPEND_FSYNC" default:"everysec" enum:"always,everysec,no" help:"How often Redis flushes its append-only file: always, everysec, no."`
 	Alipay      bool   `env:"STACK_ALIPAY" help:"Run a local Alipay too, without real money, and print the settings with which servers and workers use it."`
@@ -34,9 +51,9 @@ type stackAddresses struct {
 // Run starts the stores, tells where they are, and stops them when it is interrupted or when
 // whoever started it closes its standard input.
 func (c *stackCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) (err error) {
-	stack, err := devstack.Start(ctx, devstack.Config{
-		Dir: c.Dir, Redis: true, Postgres: true, AppendFsync: c.AppendFsync, Logger: logger,
-	})
+	config := c.config(c.Dir, logger)
+	config.AppendFsync = c.AppendFsync
+	stack, err := devstack.Start(ctx, config)
 	if err != nil {
 		return err
 	}

@@ -417,6 +417,8 @@ func TestStart_RefusesConfig(t *testing.T) {
 		"Redis":       {},
 		"AppendFsync": {Redis: true, AppendFsync: "sometimes"},
 		"Dir":         {Redis: true, Dir: "relative"},
+		"Cluster":     {Redis: true, Cluster: 2},
+		"Sentinels":   {Redis: true, Sentinels: 1},
 	}
 	for field, config := range tests {
 		if _, err := devstack.Start(t.Context(), config); err == nil || !strings.Contains(err.Error(), "Config") ||
@@ -535,6 +537,17 @@ func redis(t *testing.T, redisURL, command string) string {
 	return lines[0]
 }
 
+// role is that of a Redis in its replication: master or slave.
+func role(t *testing.T, server *devstack.Server) string {
+	t.Helper()
+	for _, line := range redisLines(t, server.URL(), "INFO replication") {
+		if role, ok := strings.CutPrefix(line, "role:"); ok {
+			return role
+		}
+	}
+	return "of no role"
+}
+
 func redisConfig(t *testing.T, redisURL, name string) string {
 	t.Helper()
 	return redisLines(t, redisURL, "CONFIG GET "+name)[4]
@@ -626,4 +639,88 @@ func descendants(t *testing.T, pid int) []int {
 		}
 	}
 	return pids
+}
+
+// It protects the tests of a cluster: every node agrees on who owns what, each primary has a
+// replica, a primary's loss is noticed, and kept data finds its cluster again on other ports.
+func TestStart_Cluster(t *testing.T) {
+	t.Parallel()
+	config := devstack.Config{Redis: true, Cluster: 3, Dir: stacktest.Dir(t)}
+	stack, err := devstack.Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, node := range stack.Nodes {
+		want := "master"
+		if n >= config.Cluster {
+			want = "slave"
+		}
+		if got := role(t, node); got != want {
+			t.Errorf("node %d is %s, want %s", n, got, want)
+		}
+	}
+	if n := strings.Count(stack.RedisURL(), "addr="); n != 2*config.Cluster-1 {
+		t.Errorf("%s names %d further addresses", stack.RedisURL(), n)
+	}
+	stack.Nodes[0].Kill()
+	stacktest.Eventually(t, time.Minute, func() error {
+		if got := role(t, stack.Nodes[config.Cluster]); got != "master" {
+			return errors.New("its replica is " + got)
+		}
+		return nil
+	})
+	if err := stack.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := devstack.Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// It protects the tests of a failover that Sentinels carry out: they watch, and they promote.
+func TestStart_Sentinels(t *testing.T) {
+	t.Parallel()
+	stack := start(t, devstack.Config{Redis: true, Sentinels: 3})
+	if !strings.Contains(stack.RedisURL(), "master_set="+devstack.MasterSet) {
+		t.Error(stack.RedisURL())
+	}
+	stack.Nodes[0].Kill()
+	stacktest.Eventually(t, time.Minute, func() error {
+		for _, node := range stack.Nodes[1:] {
+			if role(t, node) == "master" {
+				return nil
+			}
+		}
+		return errors.New("nobody was promoted")
+	})
+}
+
+// It protects a test that stops a server in mid-work: it answers nobody, and goes on afterwards.
+func TestServer_PauseAndContinue(t *testing.T) {
+	t.Parallel()
+	stack := start(t, devstack.Config{Redis: true})
+	if err := stack.Redis.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	stacktest.Eventually(t, time.Minute, func() error {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", stack.Redis.PID()))
+		if err == nil && !strings.Contains(string(stat), ") T ") {
+			err = fmt.Errorf("not stopped: %s", stat)
+		}
+		return err
+	})
+	if err := stack.Redis.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	if got := redis(t, stack.RedisURL(), "PING"); got != "+PONG" {
+		t.Error(got)
+	}
+	stack.Redis.Kill()
+	if err := stack.Redis.Pause(); err == nil {
+		t.Error("paused a server that does not run")
+	}
 }

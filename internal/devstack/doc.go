@@ -9,6 +9,8 @@
 //	defer stack.Stop()
 //	use(stack.RedisURL(), stack.DatabaseURL())
 //
+// The Redis can be a cluster ([Config.Cluster]) or one that Sentinels watch ([Config.Sentinels]).
+//
 // # What it promises
 //
 //   - Private: servers listen on a free port of 127.0.0.1 only, with data of their own. Any

@@ -27,6 +27,7 @@ type redisDaemon struct {
 	appendFsync string
 	args        []string
 	lock        *os.File
+	cluster     bool // a node of one
 }
 
 var _ daemon = (*redisDaemon)(nil)
@@ -69,11 +70,16 @@ func (d *redisDaemon) command(port int) *exec.Cmd {
 		"--port", strconv.Itoa(port),
 		"--protected-mode", "yes",
 		"--dir", d.dir,
-		"--databases", strconv.Itoa(RedisDatabases),
 		"--save", "",
 		"--appendonly", "yes",
 		"--appendfsync", d.appendFsync,
 		"--maxmemory-policy", "noeviction",
+		"--repl-diskless-sync-delay", "0", // no further replica will come that is worth waiting for
+	}
+	if d.cluster {
+		args = append(args, clusterNodeArgs(port)...)
+	} else {
+		args = append(args, "--databases", strconv.Itoa(RedisDatabases))
 	}
 	// No context: the server lives until it is stopped or we are gone.
 	cmd := exec.CommandContext(context.Background(), d.programs.server, append(args, d.args...)...)
@@ -113,7 +119,7 @@ func (d *redisDaemon) ready(ctx context.Context, pid, port int) bool {
 func (d *redisDaemon) stopped() error { return os.Remove(d.uncleanPath()) }
 
 func (d *redisDaemon) url(port int) string {
-	return "redis://" + net.JoinHostPort(host, strconv.Itoa(port)) + "/0"
+	return "redis://" + address(port) + "/0"
 }
 
 // signals: what Redis has acknowledged it has also written to the file, so SIGKILL loses only

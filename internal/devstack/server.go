@@ -83,6 +83,21 @@ func (s *Server) PID() int {
 	return s.proc.pid()
 }
 
+// Pause stops the server where it is, as a machine that hangs would: connections stay, and nobody
+// answers. [Server.Continue] lets it go on.
+func (s *Server) Pause() error { return s.signal(syscall.SIGSTOP) }
+
+// Continue ends a [Server.Pause].
+func (s *Server) Continue() error { return s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig syscall.Signal) error {
+	pid := s.PID()
+	if pid == 0 {
+		return fmt.Errorf("signal %s: it does not run", s.name)
+	}
+	return syscall.Kill(pid, sig)
+}
+
 // Kill ends the server at once, as a crash would, and returns when it is gone. Redis gets
 // SIGKILL. PostgreSQL gets SIGQUIT, on which it drops everything without a checkpoint: after
 // a SIGKILL its helpers would linger a moment and keep the data folder occupied.

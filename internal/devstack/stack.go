@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -15,8 +17,13 @@ var errNoPostgres = errors.New("devstack: this stack has no PostgreSQL")
 
 // Stack is a private Redis, a private PostgreSQL, or both.
 type Stack struct {
-	Redis    *Server // nil unless Config.Redis
+	Redis    *Server // nil unless Config.Redis, and where it is Nodes
 	Postgres *Server // nil unless Config.Postgres
+
+	// Nodes are those of a cluster, primaries first, then the replica of each in the same order; or
+	// the primary that Sentinels watch at first, and its replicas.
+	Nodes     []*Server
+	Sentinels []*Server
 
 	dir       string
 	temporary bool
@@ -63,7 +70,21 @@ func (s *Stack) start(ctx context.Context, config Config) error {
 	}
 
 	var starts []func(context.Context) error
-	if config.Redis {
+	switch {
+	case config.Cluster > 0:
+		nodes := s.planCluster(config, redis)
+		starts = append(starts, func(ctx context.Context) error {
+			if err := together(ctx, nodes); err != nil {
+				return err
+			}
+			if err := s.joinCluster(ctx, config.Cluster); err != nil {
+				return fmt.Errorf("join the nodes to a cluster: %w", err)
+			}
+			return nil
+		})
+	case config.Sentinels > 0:
+		starts = append(starts, func(ctx context.Context) error { return s.startSentinels(ctx, config, redis) })
+	case config.Redis:
 		s.Redis = s.server("redis", config, &redisDaemon{
 			programs:    redis,
 			dir:         filepath.Join(s.dir, "redis"),
@@ -120,9 +141,15 @@ func (s *Stack) server(name string, config Config, d daemon) *Server {
 	}
 }
 
-// RedisURL is where clients find the Redis, "" when the stack has none.
+// RedisURL is where clients find the Redis, "" when the stack has none. That of a cluster names
+// every node, that of Sentinels each of them and the master set.
 func (s *Stack) RedisURL() string {
-	if s.Redis == nil {
+	switch {
+	case len(s.Sentinels) > 0:
+		return sentinelURL(s.Sentinels)
+	case len(s.Nodes) > 0:
+		return severalURL(s.Nodes, url.Values{})
+	case s.Redis == nil:
 		return ""
 	}
 	return s.Redis.URL()
@@ -171,7 +198,7 @@ func (s *Stack) Stop() error { return s.stop() }
 
 func (s *Stack) stopAll() error {
 	var stops []func(context.Context) error
-	for _, server := range []*Server{s.Redis, s.Postgres} {
+	for _, server := range slices.Concat([]*Server{s.Redis, s.Postgres}, s.Nodes, s.Sentinels) {
 		if server == nil {
 			continue
 		}

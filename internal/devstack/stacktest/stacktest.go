@@ -107,6 +107,18 @@ func NewRedis(t testing.TB, args ...string) *devstack.Server {
 	return newStack(t, devstack.Config{Redis: true, RedisArgs: args}).Redis
 }
 
+// NewCluster starts a Redis Cluster for this test alone: three primaries, each with a replica.
+func NewCluster(t testing.TB, args ...string) *devstack.Stack {
+	t.Helper()
+	return newStack(t, devstack.Config{Redis: true, Cluster: 3, RedisArgs: args})
+}
+
+// NewSentinels starts a Redis with two replicas and three Sentinels for this test alone.
+func NewSentinels(t testing.TB, args ...string) *devstack.Stack {
+	t.Helper()
+	return newStack(t, devstack.Config{Redis: true, Sentinels: 3, RedisArgs: args})
+}
+
 // Postgres returns the URL of an empty database of the test's own on the shared PostgreSQL.
 // It is dropped at the end of the test, whoever is still connected.
 func Postgres(t testing.TB) string {
