@@ -116,7 +116,7 @@ func (s *Server) preheatSale(ctx *fasthttp.RequestCtx) {
 		refuse(ctx, problemSaleNotFound)
 		return
 	}
-	s.faults.log("preheat sale", "sale", id, "error", err)
+	s.faults.of(ctx, "preheat sale", "sale", id, "error", err)
 	refuse(ctx, problemUnavailable.with("detail", err.Error())) // an operator may read why
 }
 

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
 // faultLog tells the operator of faults without drowning him: of each message at most one
@@ -39,6 +41,11 @@ func (f *faultLog) log(message string, args ...any) {
 		args = append(args, "left_out", silent)
 	}
 	f.logger.Error(message, args...) //nolint:sloglint // the callers' messages are constants
+}
+
+// of is log for a fault of one request, which the line names as the answer does.
+func (f *faultLog) of(ctx *fasthttp.RequestCtx, message string, args ...any) {
+	f.log(message, append(args, "request_id", string(requestID(ctx)))...)
 }
 
 // Printf takes what fasthttp reports of single connections.

@@ -24,6 +24,7 @@ type gate struct {
 	config Config
 	opened time.Time     // when the gate's clock was zero
 	slack  time.Duration // of deadlines
+	turned uint64        // connections turned away; numbers their ids down, away from those of requests
 
 	mu     sync.Mutex // guards what follows
 	open   int
@@ -53,8 +54,10 @@ func (g *gate) Accept() (net.Conn, error) {
 			return &guest{Conn: conn, gate: g, from: from}, nil
 		}
 		_ = conn.SetWriteDeadline(time.Now().Add(turnAwayTimeout))
-		_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: %s\r\nRetry-After: %s\r\nContent-Length: %d\r\n\r\n%s",
-			p.status, fasthttp.StatusMessage(p.status), typeProblem, p.retryAfter, len(p.body), p.body)
+		g.turned++
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: %s\r\nRetry-After: %s\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s",
+			p.status, fasthttp.StatusMessage(p.status), typeProblem, p.retryAfter,
+			headerRequestID, appendRequestID(nil, ^g.turned), len(p.body), p.body)
 		_ = conn.Close()
 	}
 }

@@ -44,7 +44,7 @@ func TestGate(t *testing.T) {
 			n, _ := third.Read(answer)
 			status, kind, _ := strings.Cut(want, " ")
 			if got := string(answer[:n]); !strings.HasPrefix(got, "HTTP/1.1 "+status) || !strings.Contains(got, `"code":"`+kind+`"`) ||
-				!strings.Contains(got, "Retry-After: ") {
+				!strings.Contains(got, "Retry-After: ") || !strings.Contains(got, "X-Request-Id: ") {
 				t.Errorf("got %q", got)
 			}
 			conns[0].Close()

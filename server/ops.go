@@ -54,15 +54,18 @@ func (s *Server) routeOps() fasthttp.RequestHandler {
 	}
 	seen.route(r)
 
-	r.POST("/v1/admin/sales", s.requireAdmin(s.createSale))
-	r.POST("/v1/admin/sales/{sale}/preheat", s.requireAdmin(s.preheatSale))
-	r.GET("/v1/admin/items/{item}", s.requireAdmin(s.getAccount))
-	r.POST("/v1/admin/items/{item}/pause", s.requireAdmin(s.setPaused(true)))
-	r.POST("/v1/admin/items/{item}/resume", s.requireAdmin(s.setPaused(false)))
-	r.POST("/v1/admin/items/{item}/stock", s.requireAdmin(s.restock))
-	r.GET("/v1/admin/audit", s.requireAdmin(s.audit))
-	r.POST("/v1/admin/points", s.requireAdmin(s.grantPoints))
-	r.GET("/v1/admin/orders/{order_no}/payments", s.requireAdmin(s.getPayments))
+	admin := func(method, path string, handler fasthttp.RequestHandler, parameters ...string) {
+		r.Handle(method, path, s.requireAdmin(queried(handler, parameters...)))
+	}
+	admin("POST", "/v1/admin/sales", s.createSale)
+	admin("POST", "/v1/admin/sales/{sale}/preheat", s.preheatSale)
+	admin("GET", "/v1/admin/items/{item}", s.getAccount)
+	admin("POST", "/v1/admin/items/{item}/pause", s.setPaused(true))
+	admin("POST", "/v1/admin/items/{item}/resume", s.setPaused(false))
+	admin("POST", "/v1/admin/items/{item}/stock", s.restock)
+	admin("GET", "/v1/admin/audit", s.audit)
+	admin("POST", "/v1/admin/points", s.grantPoints)
+	admin("GET", "/v1/admin/orders/{order_no}/payments", s.getPayments)
 	return guarded(s.faults, s.metrics.panics.Inc, r.Handler)
 }
 
@@ -107,7 +110,7 @@ func (v *vitals) getReady(ctx *fasthttp.RequestCtx) {
 		report[check.Name] = "ok"
 		if faults[n] != nil {
 			report[check.Name], report["status"] = "unreachable", "not_ready"
-			v.faults.log("not ready", "check", check.Name, "error", faults[n])
+			v.faults.of(ctx, "not ready", "check", check.Name, "error", faults[n])
 		}
 	}
 	if v.durability != nil {

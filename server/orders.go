@@ -85,7 +85,7 @@ func (s *Server) createOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		s.refuseNotReady(ctx, item)
 	default:
 		if int(reply.Outcome) >= len(outcomeProblems) || outcomeProblems[reply.Outcome] == nil {
-			s.faults.log("create order", "item", item, "outcome", reply.Outcome)
+			s.faults.of(ctx, "create order", "item", item, "outcome", reply.Outcome)
 			refuse(ctx, problemInternal)
 			return
 		}
@@ -110,7 +110,7 @@ func acceptOrder(ctx *fasthttp.RequestCtx, no flashsale.OrderNo) {
 
 func (s *Server) refuseFault(ctx *fasthttp.RequestCtx, err error) {
 	if errors.Is(err, engine.ErrUnknown) {
-		s.faults.log("create order", "error", err)
+		s.faults.of(ctx, "create order", "error", err)
 		refuse(ctx, problemOutcomeUnknown)
 		return
 	}
@@ -126,7 +126,7 @@ func (s *Server) refuseNotReady(ctx *fasthttp.RequestCtx, id flashsale.ItemID) {
 		return
 	}
 	if err != nil {
-		s.faults.log("look up item", "item", id, "error", err)
+		s.faults.of(ctx, "look up item", "item", id, "error", err)
 		refuse(ctx, problemNotReady)
 		return
 	}
@@ -147,9 +147,9 @@ func (s *Server) getOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		return
 	}
 	var wait time.Duration
-	if text := ctx.QueryArgs().Peek("wait"); text != nil {
+	if text, given := queryText(ctx, "wait"); given {
 		var err error
-		wait, err = time.ParseDuration(string(text))
+		wait, err = time.ParseDuration(text)
 		if err != nil || wait < 0 || wait > WaitMax {
 			refuse(ctx, problemWait)
 			return
@@ -212,20 +212,9 @@ func (s *Server) await(order flashsale.Order, wait time.Duration) (flashsale.Ord
 // listOrders answers one page of the user's orders, newest first. Pending ones stand where
 // they will stand when the ledger has them.
 func (s *Server) listOrders(ctx *fasthttp.RequestCtx, user flashsale.User) {
-	limit, before := pageDefault, flashsale.OrderNo(0)
-	if text := ctx.QueryArgs().Peek("limit"); text != nil {
-		var err error
-		if limit, err = strconv.Atoi(string(text)); err != nil || limit < 1 || limit > pageMax {
-			refuse(ctx, problemLimit)
-			return
-		}
-	}
-	if text := ctx.QueryArgs().Peek("before"); text != nil {
-		var err error
-		if before, err = flashsale.ParseID[flashsale.OrderNo](string(text)); err != nil {
-			refuse(ctx, problemCursor)
-			return
-		}
+	before, limit, ok := queryPage[flashsale.OrderNo](ctx)
+	if !ok {
+		return
 	}
 	orders, more, err := s.page(user.ID, before, limit)
 	if err != nil {

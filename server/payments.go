@@ -95,7 +95,7 @@ func (s *Server) answerSettlement(ctx *fasthttp.RequestCtx, no flashsale.OrderNo
 		return
 	}
 	if err != nil {
-		s.faults.log(operation, "order_no", no, "error", err)
+		s.faults.of(ctx, operation, "order_no", no, "error", err)
 		refuse(ctx, problemPaymentUnknown)
 		return
 	}
@@ -106,7 +106,7 @@ func (s *Server) answerSettlement(ctx *fasthttp.RequestCtx, no flashsale.OrderNo
 		status = fasthttp.StatusAccepted
 	default:
 		if int(settlement.Outcome) >= len(paymentProblems) || paymentProblems[settlement.Outcome] == nil {
-			s.faults.log(operation, "order_no", no, "outcome", settlement.Outcome)
+			s.faults.of(ctx, operation, "order_no", no, "outcome", settlement.Outcome)
 			refuse(ctx, problemInternal)
 			return
 		}
@@ -145,7 +145,7 @@ func (s *Server) alipayNotify(ctx *fasthttp.RequestCtx) {
 	call, cancel := context.WithTimeout(s.base, payTimeout)
 	defer cancel()
 	if err := s.config.Payments.Notify(call, body); err != nil {
-		s.faults.log("notice not acknowledged", "error", err)
+		s.faults.of(ctx, "notice not acknowledged", "error", err)
 		ctx.Response.SetBodyString(notAcknowledged)
 		return
 	}
@@ -182,20 +182,9 @@ func (s *Server) alipayReturn(ctx *fasthttp.RequestCtx) {
 
 // getPoints answers what the user has, with one page of entries.
 func (s *Server) getPoints(ctx *fasthttp.RequestCtx, user flashsale.User) {
-	limit, before := pageDefault, int64(0)
-	if text := ctx.QueryArgs().Peek("limit"); text != nil {
-		var err error
-		if limit, err = strconv.Atoi(string(text)); err != nil || limit < 1 || limit > pageMax {
-			refuse(ctx, problemLimit)
-			return
-		}
-	}
-	if text := ctx.QueryArgs().Peek("before"); text != nil {
-		var err error
-		if before, err = strconv.ParseInt(string(text), 10, 64); err != nil || before < 1 {
-			refuse(ctx, problemCursor)
-			return
-		}
+	before, limit, ok := queryPage[int64](ctx)
+	if !ok {
+		return
 	}
 	if s.config.Payments == nil {
 		refuse(ctx, problemMethodMissing)

@@ -35,6 +35,8 @@ var (
 	problemWait             = refusal(400, "invalid_wait", "wait is a duration such as 5s, at most 30s.")
 	problemLimit            = refusal(400, "invalid_limit", "limit is a number from 1 to 100.")
 	problemCursor           = refusal(400, "invalid_cursor", "before is the next_cursor of the previous page.")
+	problemParameter        = refusal(400, "unknown_parameter", "The query has a parameter that is not known here.")
+	problemParameterTwice   = refusal(400, "repeated_parameter", "A parameter of the query was given more than once.")
 	problemNoWebsocket      = refusal(400, "websocket_required", "This address speaks websocket, version 13, only.")
 	problemMissingToken     = refusal(401, "missing_token", "A token is required: Authorization: Bearer <token>.")
 	problemInvalidToken     = refusal(401, "invalid_token", "The token is unknown or has expired.")
@@ -204,7 +206,7 @@ func (s *Server) answerValue(ctx *fasthttp.RequestCtx, status int, value any) {
 func answerValue(ctx *fasthttp.RequestCtx, faults *faultLog, status int, value any) {
 	body, err := json.Marshal(value)
 	if err != nil {
-		faults.log("encode answer", "path", string(ctx.Path()), "error", err)
+		faults.of(ctx, "encode answer", "path", string(ctx.Path()), "error", err)
 		refuse(ctx, problemInternal)
 		return
 	}
@@ -213,13 +215,13 @@ func answerValue(ctx *fasthttp.RequestCtx, faults *faultLog, status int, value a
 
 // fault logs what went wrong and answers without telling.
 func (s *Server) fault(ctx *fasthttp.RequestCtx, operation string, err error) {
-	s.faults.log(operation, "error", err)
+	s.faults.of(ctx, operation, "error", err)
 	refuse(ctx, problemUnavailable)
 }
 
 // changeFault is fault for a change of the ledger: a commit whose reply is lost may stand.
 func (s *Server) changeFault(ctx *fasthttp.RequestCtx, operation string, err error) {
-	s.faults.log(operation, "error", err)
+	s.faults.of(ctx, operation, "error", err)
 	refuse(ctx, problemChangeUnknown)
 }
 
@@ -228,6 +230,7 @@ func answerUnreadable(ctx *fasthttp.RequestCtx, err error) {
 	var small *fasthttp.ErrSmallBuffer
 	var network net.Error
 	ctx.Response.Reset()
+	nameRequest(ctx)
 	switch {
 	case errors.As(err, &small):
 		refuse(ctx, problemHeadersTooLarge)

@@ -22,8 +22,8 @@ type userHandler func(ctx *fasthttp.RequestCtx, user flashsale.User)
 // routePublic builds what shoppers reach.
 func (s *Server) routePublic() fasthttp.RequestHandler {
 	r := newRouter()
-	handle := func(method, path string, handler fasthttp.RequestHandler) fasthttp.RequestHandler {
-		handler = s.measured(method+" "+path, handler)
+	handle := func(method, path string, handler fasthttp.RequestHandler, parameters ...string) fasthttp.RequestHandler {
+		handler = s.measured(method+" "+path, queried(handler, parameters...))
 		r.Handle(method, path, handler)
 		return handler
 	}
@@ -34,15 +34,15 @@ func (s *Server) routePublic() fasthttp.RequestHandler {
 	handle("GET", "/v1/sales", s.getSales)
 	handle("GET", "/v1/items/{item}", s.getItem)
 	create := handle("POST", "/v1/items/{item}/orders", s.requireUser(s.createOrder))
-	handle("GET", "/v1/orders", s.requireUser(s.listOrders))
-	handle("GET", "/v1/orders/{order_no}", s.requireUser(s.getOrder))
+	handle("GET", "/v1/orders", s.requireUser(s.listOrders), "before", "limit")
+	handle("GET", "/v1/orders/{order_no}", s.requireUser(s.getOrder), "wait")
 	handle("DELETE", "/v1/orders/{order_no}", s.requireUser(s.cancelOrder))
 	handle("GET", "/v1/orders/{order_no}/events", s.requireUser(s.orderEvents))
 	handle("POST", "/v1/orders/{order_no}/payments", s.requireUser(s.createPayment))
 	handle("POST", "/v1/orders/{order_no}/refunds", s.requireUser(s.createRefund))
 	handle("POST", "/v1/payments/alipay/notify", s.alipayNotify)
-	handle("GET", "/v1/payments/alipay/return", s.alipayReturn)
-	handle("GET", "/v1/points", s.requireUser(s.getPoints))
+	handle("GET", "/v1/payments/alipay/return", s.alipayReturn, anyQuery)
+	handle("GET", "/v1/points", s.requireUser(s.getPoints), "before", "limit")
 
 	other := s.measured("other", fasthttp.RequestHandler(func(ctx *fasthttp.RequestCtx) { refuse(ctx, problemNotFound) }))
 	r.NotFound = other
@@ -74,15 +74,17 @@ func newRouter() *router.Router {
 
 func refuseMethod(ctx *fasthttp.RequestCtx) { refuse(ctx, problemMethod) }
 
-// guarded keeps a bug in one request from ending the process.
+// guarded names each request and keeps a bug in one of them from ending the process.
 func guarded(faults *faultLog, panicked func(), next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
+		nameRequest(ctx)
 		defer func() {
 			if v := recover(); v != nil {
 				panicked()
-				faults.log("panic in handler", "method", string(ctx.Method()), "path", string(ctx.Path()),
+				faults.of(ctx, "panic in handler", "method", string(ctx.Method()), "path", string(ctx.Path()),
 					"panic", v, "stack", string(debug.Stack()))
 				ctx.Response.Reset()
+				nameRequest(ctx)
 				refuse(ctx, problemInternal)
 			}
 		}()

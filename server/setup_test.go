@@ -393,6 +393,9 @@ func (r *running) raw(t testing.TB, text string) (string, string) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
+	if response.Header.Get("X-Request-Id") == "" {
+		t.Errorf("%q is answered without an X-Request-Id", text)
+	}
 	body, _ := io.ReadAll(response.Body)
 	return response.Status, string(body)
 }

@@ -36,7 +36,10 @@ func TestDocs_Calls(t *testing.T) {
 	for _, call := range callsIn(t, "../../server/routes.go", "handle") {
 		known[call[1]+" "+call[2]] = true
 	}
-	for _, call := range callsIn(t, "../../server/ops.go", "GET", "POST", "PUT", "PATCH", "DELETE") {
+	for _, call := range callsIn(t, "../../server/ops.go", "admin") {
+		known[call[1]+" "+call[2]] = true
+	}
+	for _, call := range callsIn(t, "../../server/ops.go", "GET") { // without a login
 		known[call[0]+" "+strings.ReplaceAll(call[1], ":*}", "}")] = true
 	}
 	told := make(map[string]bool)
