@@ -32,6 +32,16 @@ func (s Status) Next() []Status {
 	}
 }
 
+// Valid reports whether there is such a state.
+func (s Status) Valid() bool {
+	switch s {
+	case Pending, Unpaid, Paid, Refunding, Refunded, Cancelled, Rejected:
+		return true
+	default:
+		return false
+	}
+}
+
 // Final reports whether the state never changes again.
 func (s Status) Final() bool { return len(s.Next()) == 0 }
 

@@ -20,7 +20,8 @@ func newRoster(epoch int64) *roster {
 }
 
 // Orders returns the orders that a user holds of the given items by what Redis says, as
-// pending: whether the ledger has confirmed them only the ledger knows.
+// pending: whether the ledger has confirmed them only the ledger knows. It asks about all items
+// in one round trip. With an error it returns what it could read.
 func (e *Engine) Orders(ctx context.Context, user string, items []flashsale.ItemID) ([]flashsale.Order, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
 	defer cancel()
@@ -28,7 +29,10 @@ func (e *Engine) Orders(ctx context.Context, user string, items []flashsale.Item
 	for n, item := range items {
 		reads[n] = e.client.B().Hget().Key(BuyersKey(e.Partition(item), item)).Field(user).Build()
 	}
-	var orders []flashsale.Order
+	var (
+		orders []flashsale.Order
+		failed error
+	)
 	for n, result := range e.client.DoMulti(ctx, reads...) {
 		if isNil(result) {
 			continue
@@ -36,15 +40,17 @@ func (e *Engine) Orders(ctx context.Context, user string, items []flashsale.Item
 		item := items[n]
 		entry, err := result.ToString()
 		if err != nil {
-			return nil, fmt.Errorf("orders of item %d: %w", item, err)
+			failed = fmt.Errorf("orders of item %d: %w", item, err)
+			continue
 		}
 		held, err := parseEntry(item, user, entry)
 		if err != nil {
-			return nil, err
+			failed = err
+			continue
 		}
 		orders = append(orders, held...)
 	}
-	return orders, nil
+	return orders, failed
 }
 
 // Buyers calls fn for every user who holds the item by what Redis says. It pages through a

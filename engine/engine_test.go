@@ -187,6 +187,12 @@ func TestReserve_UnreadableEntry(t *testing.T) {
 	if _, err := e.Orders(t.Context(), "ann", []flashsale.ItemID{item}); err == nil {
 		t.Error("an unreadable entry reads as orders")
 	}
+	other := load(t, e, 10, 1)
+	won := buy(t, e, other, "ann")
+	orders, err := e.Orders(t.Context(), "ann", []flashsale.ItemID{item, other})
+	if err == nil || len(orders) != 1 || orders[0].OrderNo != won.OrderNo {
+		t.Errorf("beside an unreadable entry: %v %v, want order %d and an error", orders, err, won.OrderNo)
+	}
 }
 
 // TestItem_Lifecycle: preheat, buy, pause, resume, restock and release by the public calls,

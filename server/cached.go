@@ -25,6 +25,7 @@ type cached[T any] struct {
 type loaded[T any] struct {
 	value T
 	err   error // there is no value
+	began time.Time
 	at    time.Time
 }
 
@@ -46,16 +47,36 @@ func (c *cached[T]) get(ctx context.Context) (T, error) {
 	if l = c.current.Load(); l.fresh(c.ttl) {
 		return l.value, l.err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	next := &loaded[T]{}
-	next.value, next.err = c.load(ctx)
+	next := c.loadNow(ctx)
 	if next.err != nil && l != nil && l.err == nil {
 		next.value, next.err = l.value, nil
 	}
-	next.at = time.Now()
 	c.current.Store(next)
 	return next.value, next.err
+}
+
+// since returns a value that was not older than a moment when it was loaded; callers of the same
+// moment share one load. Unlike get it returns no old value in the place of a fault.
+func (c *cached[T]) since(ctx context.Context, moment time.Time) (T, error) {
+	c.loading.Lock()
+	defer c.loading.Unlock()
+	if l := c.current.Load(); l != nil && l.err == nil && l.began.After(moment) {
+		return l.value, nil
+	}
+	next := c.loadNow(ctx)
+	if next.err == nil {
+		c.current.Store(next)
+	}
+	return next.value, next.err
+}
+
+func (c *cached[T]) loadNow(ctx context.Context) *loaded[T] {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	l := &loaded[T]{began: time.Now()}
+	l.value, l.err = c.load(ctx)
+	l.at = time.Now()
+	return l
 }
 
 // forget makes the next call load. It waits for a load in progress, which may have read what

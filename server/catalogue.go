@@ -185,21 +185,3 @@ func (c *catalogue) changed() {
 	defer c.mu.Unlock()
 	clear(c.strangers)
 }
-
-// sellingBetween lists items that were open at some time between two moments, at most a
-// given number, of the newest sales.
-func (c *catalogue) sellingBetween(ctx context.Context, from, to time.Time, limit int) ([]flashsale.ItemID, error) {
-	l, err := c.listing.get(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var ids []flashsale.ItemID
-	for _, sale := range l.sales {
-		for _, item := range sale.Items {
-			if item.OpensAt.Before(to) && item.ClosesAt.After(from) && len(ids) < limit {
-				ids = append(ids, item.ID)
-			}
-		}
-	}
-	return ids, nil
-}

@@ -64,7 +64,8 @@ type Sessions interface {
 type Live interface {
 	// Item returns [flashsale.ErrNotFound] for an item that is not loaded.
 	Item(ctx context.Context, id flashsale.ItemID) (engine.Account, error)
-	// Orders returns what the user holds of the items.
+	// Orders returns what the user holds of the items, in one round trip; with an error, what
+	// of it could be read.
 	Orders(ctx context.Context, user string, items []flashsale.ItemID) ([]flashsale.Order, error)
 	// Now is the time by which the scripts decide.
 	Now(ctx context.Context) (time.Time, error)
@@ -76,6 +77,8 @@ type Ledger interface {
 	Sales(ctx context.Context) ([]flashsale.Sale, error)
 	Sale(ctx context.Context, id flashsale.SaleID) (flashsale.Sale, error)
 	Item(ctx context.Context, id flashsale.ItemID) (flashsale.Item, error)
+	// LiveItems returns all items in which Redis may hold orders that are not in the ledger yet.
+	LiveItems(ctx context.Context) ([]flashsale.ItemID, error)
 	Order(ctx context.Context, no flashsale.OrderNo) (flashsale.Order, error)
 	// Orders returns a user's orders below a number (0: from the newest), newest first.
 	Orders(ctx context.Context, user string, before flashsale.OrderNo, limit int) ([]flashsale.Order, error)

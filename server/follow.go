@@ -17,45 +17,71 @@ const (
 	rereadSlowest = 16                     // times Config.RereadAfter
 )
 
-// findOrder reads an order of a user: from the ledger, or, if it has not arrived there, from
-// what Redis says the user holds. Everybody else's order is [flashsale.ErrNotFound].
-func (s *Server) findOrder(ctx context.Context, no flashsale.OrderNo, user string) (flashsale.Order, error) {
+// orderRef names an order of a user as a request does.
+type orderRef struct {
+	no   flashsale.OrderNo
+	item flashsale.ItemID // 0: the request does not say
+	user string
+}
+
+func (r orderRef) names(order flashsale.Order) bool {
+	return order.OrderNo == r.no && order.User == r.user && (r.item == 0 || order.ItemID == r.item)
+}
+
+func refOf(order flashsale.Order) orderRef { return orderRef{order.OrderNo, order.ItemID, order.User} }
+
+// findOrder reads an order of a user: from the ledger, or, if it has not arrived there, from what
+// Redis says the user holds of the item, or else of any item that may have orders on their way.
+// Everybody else's order is [flashsale.ErrNotFound], after the same reads. A search that could
+// not be finished is a fault: what was not found may be there.
+func (s *Server) findOrder(ctx context.Context, ref orderRef) (flashsale.Order, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	order, err := s.config.Ledger.Order(ctx, no)
-	switch {
-	case err == nil && order.User == user:
-		return order, nil
-	case err == nil:
-		return flashsale.Order{}, fmt.Errorf("order %d of another user: %w", no, flashsale.ErrNotFound)
-	case !errors.Is(err, flashsale.ErrNotFound):
-		return flashsale.Order{}, fmt.Errorf("read order %d: %w", no, err)
+	order, err := s.ledgerOrder(ctx, ref)
+	if !errors.Is(err, flashsale.ErrNotFound) {
+		return order, err
 	}
-	drawn := no.Time()
-	if time.Until(drawn) > clockSlack {
-		return flashsale.Order{}, fmt.Errorf("order %d of the future: %w", no, flashsale.ErrNotFound)
+	held, searched := s.heldOrders(ctx, ref.user, ref.item)
+	if n := slices.IndexFunc(held, ref.names); n >= 0 {
+		return held[n], nil
 	}
-	items, err := s.catalogue.sellingBetween(ctx, drawn.Add(-clockSlack), drawn.Add(clockSlack), pendingItemsMax)
+	if searched != nil {
+		return flashsale.Order{}, searched
+	}
+	// It may have arrived in the ledger, and even have been released, between the two reads.
+	return s.ledgerOrder(ctx, ref)
+}
+
+func (s *Server) ledgerOrder(ctx context.Context, ref orderRef) (flashsale.Order, error) {
+	order, err := s.config.Ledger.Order(ctx, ref.no)
+	if err == nil && !ref.names(order) {
+		err = flashsale.ErrNotFound
+	}
 	if err != nil {
-		return flashsale.Order{}, err
+		return flashsale.Order{}, fmt.Errorf("read order %d: %w", ref.no, err)
+	}
+	return order, nil
+}
+
+// heldOrders returns what a user holds of one item, or of all items (0) in which orders may be on
+// their way to the ledger. With an error it returns what it could read.
+func (s *Server) heldOrders(ctx context.Context, user string, item flashsale.ItemID) ([]flashsale.Order, error) {
+	items := []flashsale.ItemID{item}
+	if item == 0 {
+		var err error
+		// As of now: the item of an order just accepted must be among them.
+		if items, err = s.liveItems.since(ctx, time.Now()); err != nil {
+			return nil, fmt.Errorf("read live items: %w", err)
+		}
+	}
+	if len(items) == 0 {
+		return nil, nil
 	}
 	held, err := s.config.Live.Orders(ctx, user, items)
 	if err != nil {
-		return flashsale.Order{}, fmt.Errorf("read pending orders: %w", err)
+		return held, fmt.Errorf("read pending orders: %w", err)
 	}
-	for _, order := range held {
-		if order.OrderNo == no {
-			return order, nil
-		}
-	}
-	// It may have arrived in the ledger, and even have been released, between the two reads.
-	if order, err = s.config.Ledger.Order(ctx, no); err == nil && order.User == user {
-		return order, nil
-	}
-	if err == nil || errors.Is(err, flashsale.ErrNotFound) {
-		return flashsale.Order{}, fmt.Errorf("order %d: %w", no, flashsale.ErrNotFound)
-	}
-	return flashsale.Order{}, fmt.Errorf("read order %d: %w", no, err)
+	return held, nil
 }
 
 // follower tracks the state of one order for whoever waits for it.
@@ -111,7 +137,7 @@ func (f *follower) reread() bool {
 		f.timer.Reset(jitter(rereadBusy))
 		return false
 	}
-	order, err := f.server.findOrder(f.server.base, f.order.OrderNo, f.order.User)
+	order, err := f.server.findOrder(f.server.base, refOf(f.order))
 	if err != nil {
 		f.server.faults.log("read order again", "order", f.order.OrderNo, "error", err)
 		return false

@@ -18,13 +18,8 @@ import (
 const (
 	pageDefault = 20
 	pageMax     = 100
-	// pendingItemsMax bounds in how many items a user's pending orders are looked for; each
-	// costs one read of Redis.
-	pendingItemsMax = 64
-	// pendingAge is how long after its close an item may still have pending orders.
-	pendingAge = 24 * time.Hour
-	// clockSlack is by how much the clocks of nodes may differ from that of Redis.
-	clockSlack = 10 * time.Second
+	// replayTimeout bounds the look into the ledger for what has become of a replayed order.
+	replayTimeout = time.Second
 )
 
 var (
@@ -75,8 +70,10 @@ func (s *Server) createOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		return
 	}
 	switch reply.Outcome {
-	case flashsale.Accepted, flashsale.Replayed: // told alike: a replay is the first answer again
-		acceptOrder(ctx, reply.OrderNo)
+	case flashsale.Accepted:
+		acceptOrder(ctx, item, reply.OrderNo, flashsale.Pending)
+	case flashsale.Replayed:
+		s.replayOrder(ctx, orderRef{reply.OrderNo, item, user.ID})
 	case flashsale.DuplicateOrder, flashsale.LimitReached:
 		refuseOrder(ctx, outcomeProblems[reply.Outcome], reply.OrderNo)
 	case flashsale.NotStarted:
@@ -93,19 +90,32 @@ func (s *Server) createOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 	}
 }
 
-func acceptOrder(ctx *fasthttp.RequestCtx, no flashsale.OrderNo) {
-	const (
-		path   = "/v1/orders/"
-		before = `{"order_no":"`
-		after  = `","status":"pending"}`
-	)
+// acceptOrder names the order, and in Location where it can be read without a search.
+func acceptOrder(ctx *fasthttp.RequestCtx, item flashsale.ItemID, no flashsale.OrderNo, status flashsale.Status) {
 	header := &ctx.Response.Header
 	header.SetStatusCode(fasthttp.StatusAccepted)
 	header.SetContentType(typeJSON)
-	var buf [64]byte
-	header.SetCanonical(headerLocation, strconv.AppendInt(append(buf[:0], path...), int64(no), 10))
-	body := strconv.AppendInt(append(buf[:0], before...), int64(no), 10)
-	ctx.Response.SetBody(append(body, after...))
+	var buf [96]byte
+	location := strconv.AppendInt(append(buf[:0], "/v1/orders/"...), int64(no), 10)
+	location = strconv.AppendInt(append(location, "?item="...), int64(item), 10)
+	header.SetCanonical(headerLocation, location)
+	ctx.Response.SetBody(appendState(buf[:0], no, status, ""))
+}
+
+// replayOrder answers a key that was accepted before: the same order, as it stands now. While the
+// ledger does not know it, or cannot say, it is what Redis says: on its way there.
+func (s *Server) replayOrder(ctx *fasthttp.RequestCtx, ref orderRef) {
+	call, cancel := context.WithTimeout(s.base, replayTimeout)
+	defer cancel()
+	order, err := s.ledgerOrder(call, ref)
+	if err != nil {
+		order.Status = flashsale.Pending
+		if !errors.Is(err, flashsale.ErrNotFound) {
+			s.faults.of(ctx, "read replayed order", "error", err)
+		}
+	}
+	ctx.Response.Header.SetCanonical(headerReplayed, valueTrue)
+	acceptOrder(ctx, ref.item, ref.no, order.Status)
 }
 
 func (s *Server) refuseFault(ctx *fasthttp.RequestCtx, err error) {
@@ -140,9 +150,27 @@ func (s *Server) refuseNotReady(ctx *fasthttp.RequestCtx, id flashsale.ItemID) {
 	}
 }
 
-// getOrder answers the order, and with ?wait only once its state has changed.
+// requestedOrder reads which order a request is about, and answers if it is none.
+func requestedOrder(ctx *fasthttp.RequestCtx, user flashsale.User) (ref orderRef, ok bool) {
+	ref.user = user.ID
+	ref.no, ok = pathID[flashsale.OrderNo](ctx, "order_no", problemOrderNo, problemOrderNotFound)
+	if !ok {
+		return ref, false
+	}
+	if text, given := queryText(ctx, "item"); given {
+		var err error
+		if ref.item, err = flashsale.ParseID[flashsale.ItemID](text); err != nil {
+			refuseID(ctx, err, problemItemID, problemOrderNotFound)
+			return ref, false
+		}
+	}
+	return ref, true
+}
+
+// getOrder answers the order, and with ?wait only once its state is another than the one given by
+// ?status, or than now.
 func (s *Server) getOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
-	no, ok := pathID[flashsale.OrderNo](ctx, "order_no", problemOrderNo, problemOrderNotFound)
+	ref, ok := requestedOrder(ctx, user)
 	if !ok {
 		return
 	}
@@ -155,12 +183,17 @@ func (s *Server) getOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 			return
 		}
 	}
-	order, err := s.findOrder(s.base, no, user.ID)
+	known, given := queryText(ctx, "status")
+	if given && !flashsale.Status(known).Valid() {
+		refuse(ctx, problemStatus)
+		return
+	}
+	order, err := s.findOrder(s.base, ref)
 	if err != nil {
 		s.refuseOrderFault(ctx, "get order", err)
 		return
 	}
-	if wait > 0 && !order.Status.Final() {
+	if wait > 0 && !order.Status.Final() && (!given || string(order.Status) == known) {
 		if order, ok = s.await(order, wait); !ok {
 			refuse(ctx, problemOverloaded)
 			return
@@ -202,7 +235,7 @@ func (s *Server) await(order flashsale.Order, wait time.Duration) (flashsale.Ord
 	if f.order.Status == f.status {
 		return f.order, true
 	}
-	if current, err := s.findOrder(s.base, order.OrderNo, order.User); err == nil {
+	if current, err := s.findOrder(s.base, refOf(order)); err == nil {
 		return current, true // with its amount and deadline, which a result does not carry
 	}
 	f.order.Status, f.order.Reason = f.status, f.reason
@@ -240,13 +273,8 @@ func (s *Server) listOrders(ctx *fasthttp.RequestCtx, user flashsale.User) {
 func (s *Server) page(user string, before flashsale.OrderNo, limit int) ([]flashsale.Order, bool, error) {
 	ctx, cancel := context.WithTimeout(s.base, callTimeout)
 	defer cancel()
-	now := s.catalogue.now(ctx)
-	items, err := s.catalogue.sellingBetween(ctx, now.Add(-pendingAge), now.Add(clockSlack), pendingItemsMax)
-	if err != nil {
-		return nil, false, err
-	}
 	// Redis first: an order that reaches the ledger between the two reads is then seen in both.
-	held, err := s.config.Live.Orders(ctx, user, items)
+	held, err := s.heldOrders(ctx, user, 0)
 	if err != nil {
 		return nil, false, err
 	}
@@ -276,28 +304,34 @@ func (s *Server) page(user string, before flashsale.OrderNo, limit int) ([]flash
 }
 
 func (s *Server) cancelOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
-	no, ok := pathID[flashsale.OrderNo](ctx, "order_no", problemOrderNo, problemOrderNotFound)
+	ref, ok := requestedOrder(ctx, user)
 	if !ok {
 		return
 	}
 	call, cancel := context.WithTimeout(s.base, callTimeout)
 	defer cancel()
-	order, err := s.config.Ledger.Cancel(call, no, user.ID)
-	if errors.Is(err, flashsale.ErrNotFound) {
-		if order, err = s.findOrder(s.base, no, user.ID); err != nil { // not even pending
-			s.refuseOrderFault(ctx, "cancel order", err)
-			return
-		}
-		err = flashsale.ErrConflict
-	}
+	order, err := s.config.Ledger.Cancel(call, ref.no, user.ID)
 	switch {
 	case err == nil:
 		answer(ctx, fasthttp.StatusOK, appendOrder(make([]byte, 0, 320), order))
+	case errors.Is(err, flashsale.ErrNotFound):
+		s.refuseUnknown(ctx, ref, "cancel order")
 	case errors.Is(err, flashsale.ErrConflict):
 		refuse(ctx, problemNotCancellable.with("order_status", string(order.Status)))
 	default:
 		s.changeFault(ctx, "cancel order", err)
 	}
+}
+
+// refuseUnknown answers a request to change an order that the ledger does not hold: there is no
+// such order, or it has not arrived there yet and cannot be changed before.
+func (s *Server) refuseUnknown(ctx *fasthttp.RequestCtx, ref orderRef, operation string) {
+	order, err := s.findOrder(s.base, ref)
+	if err != nil {
+		s.refuseOrderFault(ctx, operation, err)
+		return
+	}
+	refuse(ctx, problemOrderPending.with("order_status", string(order.Status)))
 }
 
 func (s *Server) refuseOrderFault(ctx *fasthttp.RequestCtx, operation string, err error) {

@@ -12,6 +12,7 @@ import (
 
 	"flashsale"
 	"flashsale/engine"
+	"flashsale/internal/devstack/stacktest"
 )
 
 // Protects the whole contract of the call that matters most: status, headers and body of
@@ -30,11 +31,11 @@ func TestCreateOrder_Outcomes(t *testing.T) {
 	}{
 		{
 			name: "accepted", reply: engine.Reply{Outcome: flashsale.Accepted, OrderNo: 42}, status: 202,
-			body: `{"order_no":"42","status":"pending"}`, location: "/v1/orders/42",
+			body: `{"order_no":"42","status":"pending"}`, location: "/v1/orders/42?item=7",
 		},
 		{
 			name: "replayed", reply: engine.Reply{Outcome: flashsale.Replayed, OrderNo: 42}, status: 202,
-			body: `{"order_no":"42","status":"pending"}`, location: "/v1/orders/42",
+			body: `{"order_no":"42","status":"pending"}`, location: "/v1/orders/42?item=7",
 		},
 		{
 			name: "sold out", reply: engine.Reply{Outcome: flashsale.SoldOut}, status: 409,
@@ -291,7 +292,7 @@ func TestGetOrder(t *testing.T) {
 // must not be told that there is nothing.
 func TestGetOrder_Pending(t *testing.T) {
 	t.Parallel()
-	b := setup(t, openedNow)
+	b := setup(t, nil)
 	b.openNow()
 	no := orderAt(time.Now(), 1)
 	pending := flashsale.Order{OrderNo: no, ItemID: 7, User: "ann", Quantity: 1, Status: flashsale.Pending}
@@ -303,16 +304,18 @@ func TestGetOrder_Pending(t *testing.T) {
 	if got := code(b.call("GET", "/v1/orders/"+no.String(), "", as("bob")...)); got != "404 order_not_found" {
 		t.Errorf("foreign: %s", got)
 	}
-	if got := code(b.call("DELETE", "/v1/orders/"+no.String(), "", as("ann")...)); got != "409 not_cancellable" {
+	if got := code(b.call("DELETE", "/v1/orders/"+no.String(), "", as("ann")...)); got != "409 order_pending" {
 		t.Errorf("cancel: %s", got)
 	}
 	b.redis.heldErr = io.ErrUnexpectedEOF
+	if got := code(b.call("GET", "/v1/orders/"+no.String(), "", as("ann")...)); got != "200" {
+		t.Errorf("found though another item could not be read: %s", got)
+	}
+	b.redis.held["ann"] = nil
 	if got := code(b.call("GET", "/v1/orders/"+no.String(), "", as("ann")...)); got != "503 unavailable" {
 		t.Errorf("redis away: %s", got)
 	}
 }
-
-func openedNow(*Config) {}
 
 // openNow moves the sale to the present, where order numbers of the tests are drawn.
 func (b *bundle) openNow() {
@@ -324,13 +327,206 @@ func (b *bundle) openNow() {
 	}
 }
 
+// Protects an order just accepted from being "no such order" when many items are on sale, when the
+// live sale lies behind newer ones, when the clock of a node is wrong, and when one item cannot be
+// read: by every road that leads to an order.
+func TestFindOrder_Pending(t *testing.T) {
+	t.Parallel()
+	const last = flashsale.ItemID(5000)
+	pending := flashsale.Order{ItemID: last, User: "ann", Quantity: 1, Status: flashsale.Pending}
+	late := setup(t, nil) // draws numbers of next year, while its Redis says that nothing is open
+	late.redis.now = opens.Add(-1000 * time.Hour)
+	many := setup(t, nil)
+	items := many.ledger.sales[0].Items
+	for id := flashsale.ItemID(1000); id <= last; id++ {
+		item := items[0]
+		item.ID = id
+		items = append(items, item)
+	}
+	many.ledger.sales = append([]flashsale.Sale{{ID: 2, Items: items[4:]}}, many.ledger.sales...)
+	for name, c := range map[string]struct {
+		b  *bundle
+		no flashsale.OrderNo
+	}{
+		"4,000 items":      {many, orderAt(opens.Add(-time.Hour), 1)},
+		"clocks that lie":  {late, orderAt(time.Now().AddDate(1, 0, 0), 1)},
+		"an order of 1970": {many, 1},
+	} {
+		order := pending
+		order.OrderNo = c.no
+		if c.b == late {
+			order.ItemID = 7
+		}
+		c.b.redis.held["ann"] = []flashsale.Order{order}
+		path := "/v1/orders/" + c.no.String()
+		for _, item := range []string{"", "item=" + order.ItemID.String()} {
+			query := strings.TrimSuffix("?"+item, "?")
+			and := query + "&"
+			if query == "" {
+				and = "?"
+			}
+			for call, want := range map[string]string{
+				"GET " + path + query:                         "200",
+				"GET " + path + and + "wait=1ms":              "200",
+				"DELETE " + path + query:                      "409 order_pending",
+				"POST " + path + "/payments" + query:          "409 method_unavailable", // nobody takes money here
+				"GET " + path + "/events" + query:             "400 websocket_required",
+				"GET /v1/orders":                              "200",
+				"GET " + path + "?item=8":                     "404 order_not_found", // of another item
+				"GET " + path + "?item=x":                     "400 invalid_item_id",
+				"GET " + path + "?item=9999999999999999999":   "404 order_not_found",
+				"GET " + path + "?item=7&item=8":              "400 repeated_parameter",
+				"GET " + path + and + "wait=1s&status=paid":   "200",
+				"GET " + path + and + "wait=1s&status=frozen": "400 invalid_status",
+				"GET " + path + and + "wait=1s&status=":       "400 invalid_status",
+			} {
+				method, path, _ := strings.Cut(call, " ")
+				body := ""
+				if method == "POST" {
+					body = `{"method":"points"}`
+				}
+				response := c.b.call(method, path, body, as("ann")...)
+				if got := code(response); got != want {
+					t.Errorf("%s: %s: got %s, want %s", name, call, got, want)
+				}
+				if path == "/v1/orders" && !strings.Contains(string(response.Body()), c.no.String()) {
+					t.Errorf("%s: my orders: %s", name, response.Body())
+				}
+			}
+		}
+	}
+}
+
+// Protects "no such order" from being said of a search that was not finished, and another's order
+// from being told from none: the same answer, after the same reads.
+func TestFindOrder_Unfinished(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	reads := func(path string) int {
+		before := b.ledger.reads
+		if got := code(b.call("GET", path, "", as("bob")...)); got != "404 order_not_found" {
+			t.Errorf("%s: %s", path, got)
+		}
+		return b.ledger.reads - before
+	}
+	b.ledger.set(flashsale.Order{OrderNo: 5, ItemID: 7, User: "ann", Status: flashsale.Unpaid})
+	if another, none := reads("/v1/orders/5"), reads("/v1/orders/6"); another != none {
+		t.Errorf("%d reads for another's order, %d for none", another, none)
+	}
+	b.redis.heldErr = io.ErrUnexpectedEOF
+	for _, path := range []string{"/v1/orders/6", "/v1/orders/6?item=7", "/v1/orders/6?wait=1s", "/v1/orders/6/events", "/v1/orders"} {
+		if got := code(b.call("GET", path, "", as("ann")...)); got != "503 unavailable" {
+			t.Errorf("%s: got %s, want 503 unavailable", path, got)
+		}
+	}
+	if got := code(b.call("DELETE", "/v1/orders/6", "", as("ann")...)); got != "503 unavailable" {
+		t.Errorf("cancel: got %s, want 503 unavailable", got)
+	}
+	b.redis.heldErr, b.ledger.liveErr = nil, io.ErrUnexpectedEOF
+	if got := code(b.call("GET", "/v1/orders/6", "", as("ann")...)); got != "503 unavailable" {
+		t.Errorf("items unknown: got %s, want 503 unavailable", got)
+	}
+}
+
+// Protects a long poll from missing what it waits for: whoever says what he knows is answered at
+// once when that is not so any more, also when the change came before he asked.
+func TestGetOrder_WaitKnown(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	order := newOrder("ann")
+	b.ledger.set(order)
+	path := "/v1/orders/" + order.OrderNo.String() + "?wait=30s&status="
+	began := time.Now()
+	response := b.call("GET", path+"pending", "", as("ann")...)
+	if !strings.Contains(string(response.Body()), `"status":"unpaid"`) || time.Since(began) > testTimeout {
+		t.Errorf("after %v: %s", time.Since(began), response.Body())
+	}
+	waited := make(chan string, 1)
+	go func() { waited <- string(b.call("GET", path+"unpaid", "", as("ann")...).Body()) }()
+	stacktest.Eventually(t, testTimeout, func() error {
+		if len(b.waiters) == 0 {
+			return errors.New("does not wait for what is not so yet")
+		}
+		return nil
+	})
+	close(b.draining)
+	if got := receive(t, waited); !strings.Contains(got, `"status":"unpaid"`) {
+		t.Errorf("at the end: %s", got)
+	}
+}
+
+// Protects a retry from being told a state that is over: a replay says what has become of the
+// order. Only when nobody can say more is it pending.
+func TestCreateOrder_ReplayStatus(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.redis.decide = func(engine.Request) (engine.Reply, error) {
+		return engine.Reply{Outcome: flashsale.Replayed, OrderNo: 42}, nil
+	}
+	order := flashsale.Order{OrderNo: 42, ItemID: 7, User: "ann", Quantity: 1}
+	for _, status := range []flashsale.Status{
+		flashsale.Pending, flashsale.Unpaid, flashsale.Paid, flashsale.Cancelled, flashsale.Refunded, flashsale.Rejected,
+	} {
+		if order.Status = status; status != flashsale.Pending {
+			b.ledger.set(order)
+		}
+		response := b.call("POST", "/v1/items/7/orders", "", as("ann")...)
+		want := fmt.Sprintf(`{"order_no":"42","status":"%s"}`, status)
+		if string(response.Body()) != want || response.StatusCode() != 202 ||
+			string(response.Header.Peek("Location")) != "/v1/orders/42?item=7" || string(response.Header.Peek("Idempotent-Replayed")) != "true" {
+			t.Errorf("got %d %s, want %s", response.StatusCode(), response.Body(), want)
+		}
+	}
+	b.ledger.err = io.ErrUnexpectedEOF
+	if got := string(b.call("POST", "/v1/items/7/orders", "", as("ann")...).Body()); got != `{"order_no":"42","status":"pending"}` {
+		t.Errorf("ledger away: %s", got)
+	}
+}
+
+// Protects what is personal from every cache, and what everybody may see from a cache that keeps
+// it for longer than it is true.
+func TestCaching(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.ledger.set(flashsale.Order{OrderNo: 5, ItemID: 7, User: "ann", Status: flashsale.Unpaid})
+	for call, want := range map[string]string{
+		"GET /v1/me":              "no-store",
+		"GET /v1/orders":          "no-store",
+		"GET /v1/orders/5":        "no-store",
+		"GET /v1/orders/6":        "no-store",
+		"GET /v1/points":          "no-store",
+		"POST /v1/items/7/orders": "no-store",
+		"DELETE /v1/orders/5":     "no-store",
+		"GET /v1/sales":           "public, max-age=1",
+		"GET /v1/items/7":         "public, max-age=1",
+		"GET /v1/items/77":        "no-store",
+		"POST /v1/sessions":       "no-store",
+		"GET /nowhere":            "no-store",
+	} {
+		method, path, _ := strings.Cut(call, " ")
+		for _, login := range [][]string{as("ann"), nil, {"Token", "unknown"}} {
+			response := b.call(method, path, "", login...)
+			personal := want == "no-store" && !slices.Contains([]string{"/v1/items/77", "/v1/sessions", "/nowhere"}, path)
+			if got := string(response.Header.Peek("Cache-Control")); got != want {
+				t.Errorf("%s: Cache-Control %q, want %q", call, got, want)
+			}
+			if got := string(response.Header.Peek("Vary")); (got == "Authorization, Token") != personal {
+				t.Errorf("%s: Vary %q", call, got)
+			}
+		}
+	}
+	if got := string(b.callOps("GET", "/v1/admin/items/7", "", bearer...).Header.Peek("Cache-Control")); got != "no-store" {
+		t.Errorf("admin: Cache-Control %q", got)
+	}
+}
+
 // Protects the pages: each order exactly once, pending ones where they belong, whatever the
 // page size, also when Redis still names orders that the ledger has.
 func TestListOrders_Pages(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	var want []flashsale.OrderNo
-	b := setup(t, openedNow)
+	b := setup(t, nil)
 	b.openNow()
 	for n := int64(20); n > 0; n-- {
 		order := flashsale.Order{OrderNo: orderAt(now, n), ItemID: 7, User: "ann", Quantity: 1, Status: flashsale.Pending}

@@ -21,7 +21,7 @@ const orderNoPlace = "{order_no}"
 
 // createPayment starts to pay an order. The body says how, and never how much.
 func (s *Server) createPayment(ctx *fasthttp.RequestCtx, user flashsale.User) {
-	no, ok := pathID[flashsale.OrderNo](ctx, "order_no", problemOrderNo, problemOrderNotFound)
+	ref, ok := requestedOrder(ctx, user)
 	if !ok {
 		return
 	}
@@ -42,13 +42,13 @@ func (s *Server) createPayment(ctx *fasthttp.RequestCtx, user flashsale.User) {
 	}
 	call, cancel := context.WithTimeout(s.base, payTimeout)
 	defer cancel()
-	settlement, err := s.config.Payments.Start(call, no, user.ID, request.Method)
-	s.answerSettlement(ctx, no, user, "pay order", settlement, err)
+	settlement, err := s.config.Payments.Start(call, ref.no, user.ID, request.Method)
+	s.answerSettlement(ctx, ref, "pay order", settlement, err)
 }
 
 // createRefund gives the money of an order back. The body, which may be left out, says why.
 func (s *Server) createRefund(ctx *fasthttp.RequestCtx, user flashsale.User) {
-	no, ok := pathID[flashsale.OrderNo](ctx, "order_no", problemOrderNo, problemOrderNotFound)
+	ref, ok := requestedOrder(ctx, user)
 	if !ok {
 		return
 	}
@@ -71,8 +71,8 @@ func (s *Server) createRefund(ctx *fasthttp.RequestCtx, user flashsale.User) {
 	}
 	call, cancel := context.WithTimeout(s.base, payTimeout)
 	defer cancel()
-	settlement, err := s.config.Payments.Refund(call, no, user.ID, request.Reason)
-	s.answerSettlement(ctx, no, user, "refund order", settlement, err)
+	settlement, err := s.config.Payments.Refund(call, ref.no, user.ID, request.Reason)
+	s.answerSettlement(ctx, ref, "refund order", settlement, err)
 }
 
 // validReason accepts what a person can read: no control characters, and of a bounded length.
@@ -81,17 +81,12 @@ func validReason(reason string) bool {
 		!strings.ContainsFunc(reason, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-func (s *Server) answerSettlement(ctx *fasthttp.RequestCtx, no flashsale.OrderNo, user flashsale.User,
+func (s *Server) answerSettlement(ctx *fasthttp.RequestCtx, ref orderRef,
 	operation string, settlement flashsale.Settlement, err error,
 ) {
+	no := ref.no
 	if errors.Is(err, flashsale.ErrNotFound) {
-		// Not in the ledger: it may still be pending, and cannot be paid before it arrives.
-		order, err := s.findOrder(s.base, no, user.ID)
-		if err != nil {
-			s.refuseOrderFault(ctx, operation, err)
-			return
-		}
-		refuse(ctx, problemNotPayable.with("order_status", string(order.Status)))
+		s.refuseUnknown(ctx, ref, operation)
 		return
 	}
 	if err != nil {

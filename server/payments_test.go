@@ -118,7 +118,8 @@ func TestPayments_Outcomes(t *testing.T) {
 	}
 }
 
-// Protects an order that has not reached the ledger: it exists for its user, and is not payable.
+// Protects an order that has not reached the ledger: it exists for its user, and cannot be paid or
+// refunded yet.
 func TestPayments_Pending(t *testing.T) {
 	t.Parallel()
 	b, f := setupPayments(t, nil)
@@ -129,7 +130,7 @@ func TestPayments_Pending(t *testing.T) {
 	b.ledger.sales[0].Items[0].OpensAt, b.ledger.sales[0].Items[0].ClosesAt = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	b.redis.held["ann"] = []flashsale.Order{order}
 	response := b.call("POST", "/v1/orders/"+order.OrderNo.String()+"/payments", `{"method":"points"}`, as("ann")...)
-	if got := code(response); got != "409 not_payable" || !strings.Contains(string(response.Body()), `"order_status":"pending"`) {
+	if got := code(response); got != "409 order_pending" || !strings.Contains(string(response.Body()), `"order_status":"pending"`) {
 		t.Errorf("got %s %s", got, response.Body())
 	}
 	if got := code(b.call("POST", "/v1/orders/"+order.OrderNo.String()+"/payments", `{"method":"points"}`, as("bob")...)); got != "404 order_not_found" {

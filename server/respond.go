@@ -33,6 +33,7 @@ var (
 	problemOrderNo          = refusal(400, "invalid_order_no", "An order_no is 1 to 19 digits.")
 	problemIdempotencyKey   = refusal(400, "invalid_idempotency_key", "An Idempotency-Key is 1 to 128 characters of [A-Za-z0-9_.:@+/=-].")
 	problemWait             = refusal(400, "invalid_wait", "wait is a duration such as 5s, at most 30s.")
+	problemStatus           = refusal(400, "invalid_status", "status is a state of an order, such as pending.")
 	problemLimit            = refusal(400, "invalid_limit", "limit is a number from 1 to 100.")
 	problemCursor           = refusal(400, "invalid_cursor", "before is the next_cursor of the previous page.")
 	problemParameter        = refusal(400, "unknown_parameter", "The query has a parameter that is not known here.")
@@ -55,6 +56,7 @@ var (
 	problemEnded            = refusal(409, "ended", "The sale is over.")
 	problemPaused           = refusal(409, "paused", "The item is paused.")
 	problemNotCancellable   = refusal(409, "not_cancellable", "Only an unpaid order can be cancelled.")
+	problemOrderPending     = later(409, "order_pending", "The order is on its way to the ledger: ask again in a moment.", 1)
 	problemNotPayable       = refusal(409, "not_payable", "Only an unpaid order can be paid.")
 	problemNotRefundable    = refusal(409, "not_refundable", "Only a paid order can be refunded.")
 	problemMethodMissing    = refusal(409, "method_unavailable", "The order cannot be paid in this way.")
@@ -145,8 +147,22 @@ var (
 	headerLocation     = []byte(fasthttp.HeaderLocation)
 	headerRetryAfter   = []byte(fasthttp.HeaderRetryAfter)
 	headerAuthenticate = []byte("Www-Authenticate")
+	headerCacheControl = []byte(fasthttp.HeaderCacheControl)
+	headerReplayed     = []byte("Idempotent-Replayed")
+	headerVary         = []byte(fasthttp.HeaderVary)
 	schemeBearer       = []byte("Bearer")
+	valueTrue          = []byte("true")
+	cacheNothing       = []byte("no-store")
+	cacheBriefly       = []byte("public, max-age=1")
+	varyByLogin        = []byte("Authorization, Token")
 )
+
+// beginAnswer sets what every answer says: the id of its request, and that nobody may keep it,
+// unless a handler says otherwise.
+func beginAnswer(ctx *fasthttp.RequestCtx) {
+	nameRequest(ctx)
+	ctx.Response.Header.SetCanonical(headerCacheControl, cacheNothing)
+}
 
 // refuse answers with the problem as it stands in the table.
 func refuse(ctx *fasthttp.RequestCtx, p *problem) {
@@ -230,7 +246,7 @@ func answerUnreadable(ctx *fasthttp.RequestCtx, err error) {
 	var small *fasthttp.ErrSmallBuffer
 	var network net.Error
 	ctx.Response.Reset()
-	nameRequest(ctx)
+	beginAnswer(ctx)
 	switch {
 	case errors.As(err, &small):
 		refuse(ctx, problemHeadersTooLarge)

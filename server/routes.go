@@ -31,15 +31,15 @@ func (s *Server) routePublic() fasthttp.RequestHandler {
 		handle("POST", "/v1/sessions", s.createSession)
 	}
 	handle("GET", "/v1/me", s.requireUser(s.getMe))
-	handle("GET", "/v1/sales", s.getSales)
-	handle("GET", "/v1/items/{item}", s.getItem)
+	handle("GET", "/v1/sales", cacheable(s.getSales))
+	handle("GET", "/v1/items/{item}", cacheable(s.getItem))
 	create := handle("POST", "/v1/items/{item}/orders", s.requireUser(s.createOrder))
 	handle("GET", "/v1/orders", s.requireUser(s.listOrders), "before", "limit")
-	handle("GET", "/v1/orders/{order_no}", s.requireUser(s.getOrder), "wait")
-	handle("DELETE", "/v1/orders/{order_no}", s.requireUser(s.cancelOrder))
-	handle("GET", "/v1/orders/{order_no}/events", s.requireUser(s.orderEvents))
-	handle("POST", "/v1/orders/{order_no}/payments", s.requireUser(s.createPayment))
-	handle("POST", "/v1/orders/{order_no}/refunds", s.requireUser(s.createRefund))
+	handle("GET", "/v1/orders/{order_no}", s.requireUser(s.getOrder), "item", "status", "wait")
+	handle("DELETE", "/v1/orders/{order_no}", s.requireUser(s.cancelOrder), "item")
+	handle("GET", "/v1/orders/{order_no}/events", s.requireUser(s.orderEvents), "item")
+	handle("POST", "/v1/orders/{order_no}/payments", s.requireUser(s.createPayment), "item")
+	handle("POST", "/v1/orders/{order_no}/refunds", s.requireUser(s.createRefund), "item")
 	handle("POST", "/v1/payments/alipay/notify", s.alipayNotify)
 	handle("GET", "/v1/payments/alipay/return", s.alipayReturn, anyQuery)
 	handle("GET", "/v1/points", s.requireUser(s.getPoints), "before", "limit")
@@ -74,21 +74,32 @@ func newRouter() *router.Router {
 
 func refuseMethod(ctx *fasthttp.RequestCtx) { refuse(ctx, problemMethod) }
 
-// guarded names each request and keeps a bug in one of them from ending the process.
+// guarded keeps a bug in one request from ending the process.
 func guarded(faults *faultLog, panicked func(), next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
-		nameRequest(ctx)
+		beginAnswer(ctx)
 		defer func() {
 			if v := recover(); v != nil {
 				panicked()
 				faults.of(ctx, "panic in handler", "method", string(ctx.Method()), "path", string(ctx.Path()),
 					"panic", v, "stack", string(debug.Stack()))
 				ctx.Response.Reset()
-				nameRequest(ctx)
+				beginAnswer(ctx)
 				refuse(ctx, problemInternal)
 			}
 		}()
 		next(ctx)
+	}
+}
+
+// cacheable lets caches keep what everybody may see, for as long as a change may take to show.
+// What is refused is kept by nobody.
+func cacheable(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		next(ctx)
+		if ctx.Response.StatusCode() == fasthttp.StatusOK {
+			ctx.Response.Header.SetCanonical(headerCacheControl, cacheBriefly)
+		}
 	}
 }
 
@@ -104,6 +115,7 @@ func (s *Server) measured(route string, next fasthttp.RequestHandler) fasthttp.R
 // requireUser is the one place that requires a login. It hands the user to the handler.
 func (s *Server) requireUser(next userHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
+		ctx.Response.Header.SetCanonical(headerVary, varyByLogin)
 		token := requestToken(&ctx.Request.Header)
 		if len(token) == 0 {
 			refuse(ctx, problemMissingToken)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/fasthttp/websocket"
 	"github.com/valyala/fasthttp"
+
+	"flashsale"
 )
 
 // callTimeout bounds what one request asks of a store, beside the hot path, whose bounds are
@@ -26,6 +28,7 @@ type Server struct {
 	metrics   *metrics
 	catalogue *catalogue
 	salesList *cached[[]byte]
+	liveItems *cached[[]flashsale.ItemID]
 	hub       *hub
 	sockets   *sockets
 	upgrader  *websocket.FastHTTPUpgrader
@@ -64,6 +67,7 @@ func New(config Config) (*Server, error) {
 		listening: make(chan struct{}),
 	}
 	s.salesList = newCached(liveTTL, s.loadSales)
+	s.liveItems = newCached(0, config.Ledger.LiveItems)
 	s.base, s.cut = context.WithCancel(context.Background())
 	s.public, s.ops = newHTTP(config, s.faults, BodyBytesMax), newHTTP(config, s.faults, OpsBodyBytesMax)
 	s.public.ReadTimeout, s.public.WriteTimeout, s.public.IdleTimeout = 0, 0, 0 // the gate's guests keep them

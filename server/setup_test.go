@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -108,6 +109,8 @@ type fakeLedger struct {
 	sales    []flashsale.Sale
 	orders   map[flashsale.OrderNo]flashsale.Order
 	err      error // of every call
+	liveErr  error // of the list of live items
+	reads    int   // of single orders
 	listings int   // reads of sales
 	lookups  int   // reads of single items
 	onOrder  func()
@@ -149,9 +152,21 @@ func (f *fakeLedger) item(id flashsale.ItemID) (flashsale.Item, error) {
 	return flashsale.Item{}, flashsale.ErrNotFound
 }
 
+func (f *fakeLedger) LiveItems(context.Context) (items []flashsale.ItemID, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, sale := range f.sales {
+		for _, item := range sale.Items {
+			items = append(items, item.ID)
+		}
+	}
+	return items, cmp.Or(f.liveErr, f.err)
+}
+
 func (f *fakeLedger) Order(_ context.Context, no flashsale.OrderNo) (flashsale.Order, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.reads++
 	if f.onOrder != nil {
 		f.onOrder()
 	}

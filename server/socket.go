@@ -132,11 +132,11 @@ func newUpgrader(config Config) *websocket.FastHTTPUpgrader {
 
 // orderEvents upgrades to a websocket that tells the state of an order and each change of it.
 func (s *Server) orderEvents(ctx *fasthttp.RequestCtx, user flashsale.User) {
-	no, ok := pathID[flashsale.OrderNo](ctx, "order_no", problemOrderNo, problemOrderNotFound)
+	ref, ok := requestedOrder(ctx, user)
 	if !ok {
 		return
 	}
-	order, err := s.findOrder(s.base, no, user.ID)
+	order, err := s.findOrder(s.base, ref)
 	if err != nil {
 		s.refuseOrderFault(ctx, "order events", err)
 		return
