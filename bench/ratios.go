@@ -22,7 +22,7 @@ func runRatios(ctx context.Context, args []string, out, progress io.Writer) erro
 	l := addLoad(flags, load{ratios.DefaultWindow, ratios.DefaultConnections, ratios.DefaultThreads, ratios.DefaultUsers})
 	flags.DurationVar(&config.Patience, "patience", 0, fmt.Sprintf("how long to wait, altogether, for other programs to leave the machine alone; negative: not at all (default %s)", ratios.DefaultPatience))
 	flags.StringVar(&config.Profiles, "profiles", "", "write CPU profiles of the servers into this `folder`")
-	flags.Func("only", "measure only these `candidates`, comma-separated: reserve, accepted, persist, sold-out, single, beside",
+	flags.Func("only", "measure only these `candidates`, comma-separated: reserve, accepted, persist, sold-out, single, beside, before, many, idle, results",
 		func(names string) error {
 			config.Only = strings.Split(names, ",")
 			return nil
@@ -32,6 +32,7 @@ func runRatios(ctx context.Context, args []string, out, progress io.Writer) erro
 			config.Server = append(config.Server, pair)
 			return nil
 		})
+	flags.StringVar(&config.Before, "before", "", "`commit` of the engine that is set beside that of today (default: the last in which an order was a stream entry of its own)")
 	addPlaces(flags, &config.Dir, &config.Source)
 	if err := flags.Parse(args); err != nil {
 		return err

@@ -11,5 +11,5 @@
 //	optimistic   PostgreSQL: write if the version is still the one that was read, or try again
 //	conditional  PostgreSQL: take a unit where one is left, and a unique order, in one transaction
 //	separate     Redis: buyers, stock and queue in three calls
-//	script       Redis: the engine's own script, one run a request
+//	script       Redis: one script a request, one stream entry an order
 package baseline

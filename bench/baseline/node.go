@@ -25,14 +25,13 @@ type Config struct {
 	Item        int64
 	Node        int64 // number of the node, other for each: 0 to 1023
 	RedisURL    string
-	Source      string // the engine's module
 	Strategy    string
 }
 
 // args are the command line that [Command] reads.
 func (c Config) args() []string {
 	return []string{
-		"baseline", "--redis", c.RedisURL, "--database", c.DatabaseURL, "--source", c.Source,
+		"baseline", "--redis", c.RedisURL, "--database", c.DatabaseURL,
 		"--item", strconv.FormatInt(c.Item, 10), "--node", strconv.FormatInt(c.Node, 10), c.Strategy,
 	}
 }
@@ -54,7 +53,6 @@ func Command(ctx context.Context, args []string, out, errs io.Writer) error {
 	flags.StringVar(&config.DatabaseURL, "database", "", "`URL` of PostgreSQL")
 	flags.Int64Var(&config.Item, "item", 0, "`number` of the item")
 	flags.Int64Var(&config.Node, "node", 0, "`number` of this node, 0 to 1023, other for each")
-	flags.StringVar(&config.Source, "source", "", "`folder` of the engine's module")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

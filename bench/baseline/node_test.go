@@ -25,7 +25,7 @@ func TestNode_SpeaksTheEnginesHTTP(t *testing.T) {
 	}
 	node, err := Start(t.Context(), os.Args[0], Config{
 		Strategy: "script", RedisURL: stack.RedisURL, DatabaseURL: stack.DatabaseURL,
-		Source: source, Item: stores.Item, Node: 7,
+		Item: stores.Item, Node: 7,
 	})
 	if err != nil {
 		t.Fatal(err)

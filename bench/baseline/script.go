@@ -2,53 +2,54 @@ package baseline
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/redis/rueidis"
 )
 
+// EntryAnOrder is the script with which the engine decided while each accepted order was a stream
+// entry of its own and a run decided one item: what the engine of today is compared with.
+//
+//go:embed entry_an_order.lua
+var EntryAnOrder string
+
 // streamMax is never reached.
 const streamMax = "100000000"
 
-// script runs the engine's own reserve.lua once a request.
+// script runs one script a request, which writes one stream entry an order.
 //
 // It is the best of the known ways: one round trip, atomic, right on any number of nodes and
 // after any crash of a node. The client's library pipelines the calls of all requests by
 // itself. What it lacks is the engine's group commit: every request is a command to parse, a
-// script to enter, an account to read and a reply to write. So the ratio of the engine to this
-// row is what group commit is worth, all else being equal.
+// script to enter, an account to read, an entry to write and a reply to write. So the ratio of the
+// engine to this row is what deciding together is worth.
 type script struct {
-	redis            rueidis.Client
-	item             string
-	account          Account
-	preheat, reserve *rueidis.Lua
+	redis   rueidis.Client
+	item    string
+	account Account
+	reserve *rueidis.Lua
 }
 
 func openScript(s Stores) (Strategy, error) {
-	made := &script{redis: s.Redis, item: strconv.FormatInt(s.Item, 10), account: accountOf(s.Item)}
-	for name, into := range map[string]**rueidis.Lua{"preheat": &made.preheat, "reserve": &made.reserve} {
-		text, err := os.ReadFile(filepath.Join(s.Source, "lua", name+".lua"))
-		if err != nil {
-			return nil, fmt.Errorf("the engine's script: %w", err)
-		}
-		*into = rueidis.NewLuaScript(string(text))
-	}
-	return made, nil
+	return &script{
+		redis: s.Redis, item: strconv.FormatInt(s.Item, 10), account: accountOf(s.Item),
+		reserve: rueidis.NewLuaScript(EntryAnOrder),
+	}, nil
 }
 
 // Prepare implements [Strategy].
 func (s *script) Prepare(ctx context.Context, stock int64) error {
-	const limit, generation = "1", "1"
 	opens, closes := time.Now().Add(-time.Minute), time.Now().Add(12*time.Hour)
-	err := s.preheat.Exec(ctx, s.redis, []string{s.account.Item, s.account.Buyers}, []string{
-		strconv.FormatInt(stock, 10), limit, strconv.FormatInt(opens.UnixMilli(), 10),
-		strconv.FormatInt(closes.UnixMilli(), 10), generation, "open",
-	}).Error()
-	if err != nil {
+	set := s.redis.B().Hset().Key(s.account.Item).FieldValue().
+		FieldValue("stock", strconv.FormatInt(stock, 10)).FieldValue("limit", "1").
+		FieldValue("opens_at_ms", strconv.FormatInt(opens.UnixMilli(), 10)).
+		FieldValue("closes_at_ms", strconv.FormatInt(closes.UnixMilli(), 10)).
+		FieldValue("epoch", "1000000000").FieldValue("gen", "1").FieldValue("seq", "0").
+		FieldValue("restock", "0").FieldValue("state", "open")
+	if err := s.redis.Do(ctx, set.Build()).Error(); err != nil {
 		return fmt.Errorf("prepare %s: %w", s.account.Item, err)
 	}
 	return nil
@@ -61,17 +62,17 @@ func (s *script) Buy(ctx context.Context, user string, number int64) (Outcome, e
 	if err != nil {
 		return 0, err
 	}
-	const decided, status, outcomes = 1, 0, 6 // reserve.lua describes its reply
+	const decided, status, outcomes = 1, 0, 6 // the script describes its reply
 	if len(reply) <= outcomes {
-		return 0, fmt.Errorf("reserve.lua: unexpected reply of %d parts", len(reply))
+		return 0, fmt.Errorf("entry_an_order.lua: unexpected reply of %d parts", len(reply))
 	}
 	is, err := reply[status].ToInt64()
 	if err != nil {
-		return 0, fmt.Errorf("reserve.lua: status: %w", err)
+		return 0, fmt.Errorf("entry_an_order.lua: status: %w", err)
 	}
 	letter, err := reply[outcomes].ToString()
 	if err != nil {
-		return 0, fmt.Errorf("reserve.lua: outcomes: %w", err)
+		return 0, fmt.Errorf("entry_an_order.lua: outcomes: %w", err)
 	}
 	switch {
 	case is == decided && letter == "A":
@@ -81,7 +82,7 @@ func (s *script) Buy(ctx context.Context, user string, number int64) (Outcome, e
 	case is == decided && letter == "S":
 		return SoldOut, nil
 	}
-	return 0, fmt.Errorf("reserve.lua: unexpected status %d with outcome %q", is, letter)
+	return 0, fmt.Errorf("entry_an_order.lua: unexpected status %d with outcome %q", is, letter)
 }
 
 // State implements [Strategy].

@@ -16,7 +16,6 @@ import (
 // Shared by all tests; each has items of its own.
 var (
 	stack    *target.Stack
-	source   string
 	lastItem atomic.Int64
 )
 
@@ -50,7 +49,8 @@ func runTests(ctx context.Context, m *testing.M) (code int, err error) {
 	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL's user must pass
 		return 1, err
 	}
-	if source, err = target.Source(); err != nil {
+	source, err := target.Source()
+	if err != nil {
 		return 1, err
 	}
 	binary, err := target.Build(ctx, source, dir)
@@ -82,7 +82,7 @@ func setup(t *testing.T) Stores {
 func another(t *testing.T, item int64) Stores {
 	t.Helper()
 	stores, err := Open(t.Context(), Config{
-		RedisURL: stack.RedisURL, DatabaseURL: stack.DatabaseURL, Source: source, Item: item,
+		RedisURL: stack.RedisURL, DatabaseURL: stack.DatabaseURL, Item: item,
 	})
 	if err != nil {
 		t.Fatal(err)

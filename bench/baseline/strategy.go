@@ -49,7 +49,6 @@ type Order struct {
 type Stores struct {
 	Redis    rueidis.Client
 	Database *pgxpool.Pool
-	Source   string // the engine's module, for its scripts
 	Item     int64
 }
 
@@ -72,7 +71,7 @@ func Ways() []Way {
 		{"optimistic", "PostgreSQL, UPDATE … WHERE version = …, retried", false, openOptimistic},
 		{"conditional", "PostgreSQL, UPDATE … WHERE stock > 0 and a unique order", false, openConditional},
 		{"separate", "Redis, three calls: HSETNX, HINCRBY, XADD", true, openSeparate},
-		{"script", "Redis, the engine's script, one run a request", true, openScript},
+		{"script", "Redis, one script a request, one stream entry an order", true, openScript},
 	}
 }
 
@@ -102,7 +101,7 @@ func Open(ctx context.Context, config Config) (Stores, error) {
 		return Stores{}, fmt.Errorf("database url: %w", err)
 	}
 	pool.MaxConns = connectionsMax
-	stores := Stores{Source: config.Source, Item: config.Item}
+	stores := Stores{Item: config.Item}
 	if stores.Redis, err = rueidis.NewClient(option); err != nil {
 		return Stores{}, fmt.Errorf("connect to redis: %w", err)
 	}

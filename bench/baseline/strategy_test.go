@@ -19,14 +19,15 @@ func TestStrategies_SellExactly(t *testing.T) {
 		t.Run(way.Name, func(t *testing.T) {
 			t.Parallel()
 			const stock, users = 10, 30
-			strategy, err := New(way.Name, setup(t))
+			stores := setup(t)
+			strategy, err := New(way.Name, stores)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := strategy.Prepare(t.Context(), stock); err != nil {
 				t.Fatal(err)
 			}
-			promised := sellOut(t, strategy, users)
+			promised := sellOut(t, strategy, stores.Item, users)
 			state, err := strategy.State(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -49,8 +50,9 @@ func TestStrategies_SellExactly(t *testing.T) {
 	}
 }
 
-// sellOut lets every user ask twice, at once, and returns what was promised.
-func sellOut(t *testing.T, strategy Strategy, users int) map[int64]string {
+// sellOut lets every user ask twice, at once, and returns what was promised. Order numbers are of the
+// item, so that no other test makes the same.
+func sellOut(t *testing.T, strategy Strategy, item int64, users int) map[int64]string {
 	t.Helper()
 	var (
 		running  sync.WaitGroup
@@ -60,7 +62,7 @@ func sellOut(t *testing.T, strategy Strategy, users int) map[int64]string {
 	for n := range 2 * users {
 		running.Go(func() {
 			user := "user" + strconv.Itoa(n/2)
-			number := lastItem.Load()<<20 + int64(n) + 1
+			number := item<<20 + int64(n) + 1
 			outcome, err := Overloaded, error(nil)
 			for outcome == Overloaded && err == nil { // nothing was decided: ask again
 				outcome, err = strategy.Buy(t.Context(), user, number)

@@ -151,7 +151,7 @@ func (r *run) openBaseline(ctx context.Context, name string, nodes int, stock in
 func (r *run) node(name string, item, number int64) baseline.Config {
 	return baseline.Config{
 		Strategy: name, RedisURL: r.stack.RedisURL, DatabaseURL: r.stack.DatabaseURL,
-		Source: r.work.Source, Item: item, Node: number,
+		Item: item, Node: number,
 	}
 }
 

@@ -20,6 +20,9 @@ const (
 
 // Config says how to measure.
 type Config struct {
+	// Before is the commit of the engine that is set beside that of today. Default: the last one
+	// in which an order was a stream entry of its own, where the repository's history has it.
+	Before string
 	// Binary is the engine's; "" builds it from Source.
 	Binary string
 	// Connections is how many shoppers ask at once. Default 256.
@@ -27,8 +30,8 @@ type Config struct {
 	// Dir is where the stores keep their data while we measure. It should be on the kind of
 	// disk that counts. Default: the system's folder for temporary files.
 	Dir string
-	// Only measures some candidates, by name: reserve, accepted, persist, sold-out, single,
-	// beside. Default: all.
+	// Only measures some candidates, by name: reserve, accepted, persist, sold-out, single, beside,
+	// before, many, idle, results. Default: all.
 	Only []string
 	// Patience is how long the whole run waits, all waits together, for other programs to
 	// leave the machine alone. Default 1 min; negative: not at all.

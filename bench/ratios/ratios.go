@@ -1,9 +1,11 @@
 package ratios
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"flashsale/bench/proc"
@@ -14,6 +16,8 @@ import (
 
 const (
 	stock = 100_000_000 // never sold out within a window
+
+	manyItems = 1000 // of the candidate that sells many at once
 
 	// calmShare is how much of the machine others may use while we wait to measure.
 	calmShare = 0.08
@@ -72,21 +76,19 @@ type run struct {
 	ledger  string // test binary of the ledger's benchmarks
 	figures figures
 
-	deciding   *target.Stack // nobody persists: Redis and the server alone
-	persisting *target.Stack // a worker persists everything
-	bare       *bareServer
-	group      *target.Server
-	single     *target.Server
-	beside     *target.Server // beside the worker
-	worker     *target.Worker
+	side         // the engine of today
+	before *side // the engine of entryAnOrder; nil: not measured
+	bare   *bareServer
+	single *target.Server
 
 	besideWorker bool           // the window that is open is beside the worker
 	profiling    string         // name of the profile that a window takes; "" takes none
 	tables       []report.Table // of the profiles
+	notes        []string
 
-	items       []string // of deciding, one each measurement
-	besideItems []string
-	soldOut     string
+	spares    int      // thousands of users that were taken
+	manyItems []string // ascending, without a gap
+	soldOut   string
 }
 
 // sayf tells of a step.
@@ -112,50 +114,64 @@ func (r *run) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	r.sayf("starting two stacks, three servers, a worker and the bare handler")
-	return r.start(ctx)
-}
-
-func (r *run) start(ctx context.Context) (err error) {
-	for _, stack := range []**target.Stack{&r.deciding, &r.persisting} {
-		if *stack, err = target.StartStack(ctx, r.work.Binary, r.work.Dir); err != nil {
-			return err
-		}
-		if err := (*stack).Tidy(ctx); err != nil {
+	if r.wants("before") {
+		if err := r.buildBefore(ctx); err != nil {
 			return err
 		}
 	}
-	if r.group, err = r.deciding.Serve(ctx, r.Server...); err != nil {
+	r.sayf("starting stores, servers, workers and the bare handler, and writing the sessions of %d users", userSets*r.Users)
+	r.binary = r.work.Binary
+	return r.start(ctx)
+}
+
+// buildBefore builds the engine as it was. Without the repository's history there is none to build.
+func (r *run) buildBefore(ctx context.Context) error {
+	binary, err := target.BuildAt(ctx, r.work.Source, cmp.Or(r.Before, entryAnOrder), r.work.Dir)
+	if err != nil && r.Before != "" {
 		return err
+	}
+	if err != nil {
+		r.notes = append(r.notes, "The engine as it was is not measured: "+err.Error())
+		r.sayf("without the engine as it was: %v", err)
+		return nil
+	}
+	r.before = &side{binary: binary}
+	return nil
+}
+
+func (r *run) start(ctx context.Context) (err error) {
+	if err := r.side.start(ctx, r.Config, r.work.Dir, 2); err != nil {
+		return err
+	}
+	if r.before != nil {
+		if err := r.before.start(ctx, r.Config, r.work.Dir, 1); err != nil {
+			return fmt.Errorf("the engine as it was: %w", err)
+		}
 	}
 	if r.single, err = r.deciding.Serve(ctx, one...); err != nil {
 		return err
 	}
-	if r.beside, err = r.persisting.Serve(ctx, r.Server...); err != nil {
+	if r.manyItems, err = r.group.CreateItems(ctx, manyItems, stock); err != nil {
 		return err
 	}
-	if r.worker, err = r.persisting.Work(ctx); err != nil {
+	if err := consecutive(r.manyItems); err != nil {
 		return err
 	}
 	if r.bare, err = startBare(r.Program); err != nil {
 		return err
 	}
-	if r.items, err = r.group.CreateItems(ctx, 2*(r.Rounds+1), stock); err != nil {
-		return err
-	}
-	if r.besideItems, err = r.beside.CreateItems(ctx, r.Rounds+1, stock); err != nil {
-		return err
-	}
-	r.sayf("writing the sessions of %d users", userSets*r.Users)
-	for _, stack := range []*target.Stack{r.deciding, r.persisting} {
-		if err := stack.CreateSessions(ctx, 0, userSets*r.Users); err != nil {
-			return err
-		}
-		if err := stack.Tidy(ctx); err != nil {
-			return err
-		}
-	}
 	return r.sellOut(ctx)
+}
+
+// consecutive makes sure of what wrk is told of many items.
+func consecutive(ids []string) error {
+	for n := range ids[1:] {
+		before, _ := strconv.ParseInt(ids[n], 10, 64)
+		if next, err := strconv.ParseInt(ids[n+1], 10, 64); err != nil || next != before+1 {
+			return fmt.Errorf("items %s and %s are neighbours in a sale, but not in number", ids[n], ids[n+1])
+		}
+	}
+	return nil
 }
 
 // sellOut sells an item out to users who are not among those who ask for it later.
@@ -185,26 +201,15 @@ func (r *run) sellOut(ctx context.Context) error {
 // close ends everything, senders before receivers.
 func (r *run) close() error {
 	var errs []error
-	stop := func(name string, stop func() error) {
-		if err := stop(); err != nil {
-			errs = append(errs, fmt.Errorf("stop the %s: %w", name, err))
-		}
-	}
-	for _, server := range []*target.Server{r.group, r.single, r.beside} {
-		if server != nil {
-			stop("server", server.Stop)
-		}
-	}
-	if r.worker != nil {
-		stop("worker", r.worker.Stop)
+	if r.single != nil {
+		errs = append(errs, r.single.Stop())
 	}
 	if r.bare != nil {
-		stop("bare handler", r.bare.process.Stop)
+		errs = append(errs, r.bare.process.Stop())
 	}
-	for _, stack := range []*target.Stack{r.deciding, r.persisting} {
-		if stack != nil {
-			errs = append(errs, stack.Stop())
-		}
+	errs = append(errs, r.side.close()...)
+	if r.before != nil {
+		errs = append(errs, r.before.close()...)
 	}
 	return errors.Join(append(errs, r.work.Close())...)
 }

@@ -1,6 +1,7 @@
 package ratios
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -21,9 +22,9 @@ func (r *run) part(wrkVersion, audit string) *report.Part {
 		Settings: fmt.Sprintf("%s, %d connections, %d threads, %s each, %d users in turn with %d others, "+
 			"Redis appendfsync everysec, PostgreSQL with fsync",
 			wrkVersion, r.Connections, r.Threads, r.Window, r.Users, (userSets-1)*r.Users),
-		Figures: append(r.figures.promises(), r.figures.absolute()...),
+		Figures: append(r.promises(), r.absolute()...),
 		Tables:  r.tables,
-		Notes:   []string{strings.TrimSpace(audit)},
+		Notes:   append(r.notes, strings.TrimSpace(audit)),
 	}
 }
 
@@ -42,20 +43,30 @@ func atMost(name string, ceiling float64, sample stats.Sample) report.Figure {
 }
 
 // promises are the ratios that hold on other machines too.
-func (f *figures) promises() []report.Figure {
+func (r *run) promises() []report.Figure {
+	f, now, before := &r.figures, &r.side.figures, &cmp.Or(r.before, &side{}).figures
+	const old = " / an entry an order"
 	return []report.Figure{
 		atLeast("engine.Reserve, group commit / batches of 1", 2.5, f.reserveGroup.rate.Over(f.reserveSingle.rate)),
 		atMost("script runs an accepted order", 0.03, f.reserveGroup.scripts),
-		atLeast("HTTP accepted / bare handler", 0.55, f.group.rate.Over(f.group.bare)),
-		atLeast("HTTP accepted beside a worker / bare handler", 0.30, f.beside.rate.Over(f.beside.bare)),
-		atLeast("HTTP sold out / bare handler", 0.90, f.soldOut.rate.Over(f.soldOut.bare)),
-		atMost("CPU an accepted purchase, group commit / batches of 1", 0.75, f.group.cpu.Over(f.single.cpu)),
+		atMost("Redis CPU an accepted order"+old, 0.50, now.group.redis.Over(before.group.redis)),
+		atMost("Redis CPU an order accepted and persisted"+old, 0.50, now.persistRedis.Over(before.persistRedis)),
+		atMost("CPU of the server above a bare handler"+old, 0.70, now.group.above().Over(before.group.above())),
+		atLeast("HTTP accepted / bare handler", 0.62, now.group.rate.Over(now.group.bare)),
+		atLeast("HTTP accepted beside a worker / bare handler", 0.48, now.beside.rate.Over(now.beside.bare)),
+		atLeast("HTTP sold out / bare handler", 0.95, f.soldOut.rate.Over(f.soldOut.bare)),
+		atMost(fmt.Sprintf("Redis CPU an accepted order, %d items / 1 item", manyItems), 2, f.many.redis.Over(now.group.redis)),
+		{Name: "stream, memory an order", Unit: "bytes", Better: report.Lower, Sample: now.group.stream, Bound: &report.Bound{Value: 40, AtMost: true}},
+		{Name: "accepted to unpaid, idle, p50", Unit: "ms", Better: report.Lower, Sample: f.confirmed, Bound: &report.Bound{Value: 1.5, AtMost: true}},
+		atMost(fmt.Sprintf("nodes that hear a result, of %d", resultNodes), 3, f.heard),
+		atMost("CPU an accepted purchase, group commit / batches of 1", 0.75, now.group.cpu.Over(f.single.cpu)),
 		atLeast("persisting, batches / one transaction an order", 30, f.persistBatch.Over(f.persistOne)),
 	}
 }
 
 // absolute is what the ratios are made of, and what explains them. It belongs to one machine.
-func (f *figures) absolute() []report.Figure {
+func (r *run) absolute() []report.Figure {
+	f, now, before := &r.figures, &r.side.figures, &cmp.Or(r.before, &side{}).figures
 	const orders, answers, cost, machine = "orders/s", "answers/s", "µs/answer", "% of the machine"
 	const up, down, neither = report.Higher, report.Lower, report.Better("")
 	figure := func(name, unit string, better report.Better, sample stats.Sample) report.Figure {
@@ -70,21 +81,33 @@ func (f *figures) absolute() []report.Figure {
 		figure("HTTP bare handler: CPU", cost, neither, f.bare.cpu),
 		figure("HTTP bare handler: CPU of wrk", cost, neither, f.bare.client),
 		figure("HTTP bare handler: p50, closed loop", "ms", neither, f.bare.p50),
-		figure("HTTP accepted", answers, up, f.group.rate),
-		figure("HTTP accepted: CPU of server and Redis", cost, down, f.group.cpu),
-		figure("HTTP accepted: CPU of the server", cost, down, f.group.server),
-		figure("HTTP accepted: CPU of wrk", cost, neither, f.group.client),
-		figure("HTTP accepted: all these together", machine, neither, f.group.busy),
-		figure("HTTP accepted: script runs", "/answer", down, f.group.scripts),
-		figure("HTTP accepted: p50, closed loop", "ms", down, f.group.p50),
-		figure("HTTP accepted: p99, closed loop", "ms", down, f.group.p99),
+		figure("HTTP accepted", answers, up, now.group.rate),
+		figure("HTTP accepted: CPU of server and Redis", cost, down, now.group.cpu),
+		figure("HTTP accepted: CPU of the server", cost, down, now.group.server),
+		figure("HTTP accepted: CPU of Redis", cost, down, now.group.redis),
+		figure("HTTP accepted, an entry an order", answers, neither, before.group.rate),
+		figure("HTTP accepted, an entry an order: CPU of the server", cost, neither, before.group.server),
+		figure("HTTP accepted, an entry an order: CPU of Redis", cost, neither, before.group.redis),
+		figure("HTTP accepted, an entry an order: memory in the stream", "bytes", neither, before.group.stream),
+		figure("HTTP accepted, an entry an order, beside a worker: persisted in the window", orders, neither, before.persistRate),
+		figure("HTTP accepted, many items", answers, up, f.many.rate),
+		figure("HTTP accepted, many items: CPU of Redis", cost, down, f.many.redis),
+		figure("HTTP accepted, many items: script runs", "/answer", down, f.many.scripts),
+		figure("accepted and persisted: CPU of Redis", cost, down, now.persistRedis),
+		figure("accepted and persisted, an entry an order: CPU of Redis", cost, neither, before.persistRedis),
+		figure("accepted to unpaid, idle, p99", "ms", down, f.confirmedSlow),
+		figure("HTTP accepted: CPU of wrk", cost, neither, now.group.client),
+		figure("HTTP accepted: all these together", machine, neither, now.group.busy),
+		figure("HTTP accepted: script runs", "/answer", down, now.group.scripts),
+		figure("HTTP accepted: p50, closed loop", "ms", down, now.group.p50),
+		figure("HTTP accepted: p99, closed loop", "ms", down, now.group.p99),
 		figure("HTTP accepted, batches of 1", answers, neither, f.single.rate),
 		figure("HTTP accepted, batches of 1: CPU of server and Redis", cost, neither, f.single.cpu),
-		figure("HTTP accepted beside a worker", answers, up, f.beside.rate),
-		figure("HTTP accepted beside a worker: CPU of server and Redis", cost, down, f.beside.cpu),
-		figure("beside a worker: persisted in the window", orders, up, f.persistRate),
-		figure("beside a worker: persisted in the window, share", "of accepted", up, f.persisted),
-		figure("beside a worker: until all was persisted", "s more", down, f.drained),
+		figure("HTTP accepted beside a worker", answers, up, now.beside.rate),
+		figure("HTTP accepted beside a worker: CPU of server and Redis", cost, down, now.beside.cpu),
+		figure("beside a worker: persisted in the window", orders, up, now.persistRate),
+		figure("beside a worker: persisted in the window, share", "of accepted", up, now.persisted),
+		figure("beside a worker: until all was persisted", "s more", down, now.drained),
 		figure("HTTP sold out", answers, up, f.soldOut.rate),
 		figure("HTTP sold out: all these together", machine, neither, f.soldOut.busy),
 		figure("HTTP sold out: CPU of server and Redis", cost, down, f.soldOut.cpu),

@@ -16,24 +16,26 @@ import (
 
 // figures is what was measured, one value a round.
 type figures struct {
-	bare, group, single, beside, soldOut http // of single, no bare handler's rate is taken
-	reserveGroup, reserveSingle          reserve
-	persistBatch, persistOne             stats.Sample // orders each second
-	persisted                            stats.Sample // share of the accepted that the worker had persisted at the end of the window
-	persistRate                          stats.Sample // orders persisted each second of the window
-	drained                              stats.Sample // seconds until it had persisted the rest
-	others                               stats.Sample // percent of the machine that other programs used, each window
+	bare, single, soldOut, many overHTTP // of single and many, no bare handler's rate is taken
+	reserveGroup, reserveSingle reserve
+	persistBatch, persistOne    stats.Sample // orders each second
+	confirmed, confirmedSlow    stats.Sample // milliseconds from accepted to unpaid, idle: p50 and p99
+	heard                       stats.Sample // nodes that heard a result, of resultNodes
+	others                      stats.Sample // percent of the machine that other programs used, each window
 }
 
-// http is what was measured over HTTP.
-type http struct {
+// overHTTP is what was measured over HTTP.
+type overHTTP struct {
 	rate    stats.Sample // answers of the kind asked for, each second
 	cpu     stats.Sample // server and Redis, microseconds an answer
 	server  stats.Sample // the server's part of it
+	redis   stats.Sample // that of Redis
+	bareCPU stats.Sample // of the bare handler, microseconds an answer, just before and after
 	client  stats.Sample // wrk, microseconds an answer
 	busy    stats.Sample // percent of the machine that all these used together
 	bare    stats.Sample // answers of the bare handler each second, just before and after
 	scripts stats.Sample // script runs an answer
+	stream  stats.Sample // bytes of Redis' memory an order in the stream
 	p50     stats.Sample // milliseconds, closed loop
 	p99     stats.Sample
 }
@@ -49,14 +51,18 @@ func (r *run) steps() []step {
 	return []step{
 		{"reserve", r.reserveRound},
 		{"accepted", func(ctx context.Context, n int) error {
-			return r.accepted(ctx, n, r.group, r.items[2*n], "group commit", &r.figures.group)
+			return r.acceptedRound(ctx, n, &r.side, r.items[2*n], "group commit")
 		}},
+		{"before", r.beforeRound},
+		{"many", r.manyRound},
 		{"persist", r.persistRound},
 		{"sold-out", r.soldOutRound},
 		{"single", func(ctx context.Context, n int) error {
-			return r.accepted(ctx, n, r.single, r.items[2*n+1], "batches of 1", &r.figures.single)
+			return r.accepted(ctx, n, r.deciding, r.single, "batches of 1", &r.figures.single, r.items[2*n+1])
 		}},
-		{"beside", r.besideRound},
+		{"beside", func(ctx context.Context, n int) error { return r.besideRound(ctx, n, &r.side, "") }},
+		{"idle", r.idleRound},
+		{"results", r.resultsRound},
 	}
 }
 
@@ -93,7 +99,7 @@ func (r *run) load(url, item string) wrk.Load {
 
 // besideBare measures a candidate between two shorter measurements of the bare handler, so
 // that their ratio is not about what the machine did in between. All are sent the same.
-func (r *run) besideBare(ctx context.Context, load wrk.Load, into *http, candidate func() error) error {
+func (r *run) besideBare(ctx context.Context, load wrk.Load, into *overHTTP, candidate func() error) error {
 	load.URL, load.Length = r.bare.url, max(time.Second, (load.Length/2).Truncate(time.Second))
 	if r.profiling != "" { // nothing is compared
 		return candidate()
@@ -109,6 +115,8 @@ func (r *run) besideBare(ctx context.Context, load wrk.Load, into *http, candida
 		}
 	}
 	into.bare = append(into.bare, (before+after)/2)
+	cpu := r.figures.bare.cpu
+	into.bareCPU = append(into.bareCPU, (cpu[len(cpu)-2]+cpu[len(cpu)-1])/2)
 	return nil
 }
 
@@ -125,8 +133,9 @@ func (r *run) bareRate(ctx context.Context, load wrk.Load) (float64, error) {
 // window is what wrk counted, and what was used of the processors meanwhile.
 type window struct {
 	wrk.Result
-	used []time.Duration // by each process that was asked for
-	took time.Duration
+	began []time.Duration // used before it, by each process that was asked for
+	used  []time.Duration // by each process that was asked for
+	took  time.Duration
 }
 
 // busy is the percentage of the machine that the processes and wrk used.
@@ -153,8 +162,7 @@ func (r *run) window(ctx context.Context, load wrk.Load, pids ...int) (w window,
 	if err != nil {
 		return w, err
 	}
-	before, err := cpu(pids)
-	if err != nil {
+	if w.began, err = cpu(pids); err != nil {
 		return w, err
 	}
 	began := time.Now()
@@ -171,7 +179,7 @@ func (r *run) window(ctx context.Context, load wrk.Load, pids ...int) (w window,
 	}
 	others := machineAfter - machine - w.CPU
 	for n := range w.used {
-		w.used[n] -= before[n]
+		w.used[n] -= w.began[n]
 		others -= w.used[n]
 	}
 	if !r.besideWorker { // there the worker and PostgreSQL are not among the processes
@@ -205,52 +213,112 @@ func (r *run) calm(ctx context.Context) error {
 	return nil
 }
 
+// acceptedRound measures accepted purchases of one item by one of the sides, and what the stream
+// that they leave takes.
+func (r *run) acceptedRound(ctx context.Context, n int, s *side, item, name string) error {
+	return r.accepted(ctx, n, s.deciding, s.group, name, &s.figures.group, item)
+}
+
+// beforeRound measures the engine as it was, in the same round.
+func (r *run) beforeRound(ctx context.Context, n int) error {
+	if r.before == nil {
+		return nil
+	}
+	if err := r.acceptedRound(ctx, n, r.before, r.before.items[n], "an entry an order"); err != nil {
+		return err
+	}
+	return r.besideRound(ctx, n, r.before, "an entry an order, ")
+}
+
+// manyRound measures accepted purchases of many items, by a crowd that is spread over them evenly.
+func (r *run) manyRound(ctx context.Context, n int) error {
+	stop := min(len(r.manyItems), r.Users) // each at least once
+	return r.accepted(ctx, n, r.deciding, r.group, fmt.Sprintf("%d items", stop), &r.figures.many, r.manyItems[:stop]...)
+}
+
 // accepted measures accepted purchases and proves their count.
-func (r *run) accepted(ctx context.Context, n int, server *target.Server, item, name string, into *http) error {
-	result, err := r.buy(ctx, n, r.deciding, server, item, into)
+func (r *run) accepted(ctx context.Context, n int, stack *target.Stack, server *target.Server, name string, into *overHTTP, items ...string) error {
+	before, err := stack.Items(ctx, items)
 	if err != nil {
 		return err
 	}
-	r.resultf(n, "%s: %s accepted/s", name, stats.Human(result.Rate(result.Accepted())))
-	if err := r.deciding.Forget(ctx, item); err != nil {
+	result, err := r.buy(ctx, n, stack, server, into, items...)
+	if err != nil {
 		return err
 	}
-	return r.deciding.Tidy(ctx)
+	r.resultf(n, "%s: %s accepted/s, Redis %.2f µs each", name, stats.Human(result.Rate(result.Accepted())), into.redis[len(into.redis)-1])
+	if into.stream, err = appendStream(ctx, into.stream, stack, before.Sequence, items); err != nil {
+		return err
+	}
+	if len(items) == 1 { // of many, the next round sells on
+		if err := stack.Forget(ctx, items...); err != nil {
+			return err
+		}
+	} else if err := stack.Forget(ctx); err != nil {
+		return err
+	}
+	return stack.Tidy(ctx)
+}
+
+// appendStream notes how much memory an order takes in the stream.
+func appendStream(ctx context.Context, to stats.Sample, stack *target.Stack, before int64, items []string) (stats.Sample, error) {
+	held, err := stack.Items(ctx, items)
+	if err != nil {
+		return to, err
+	}
+	used, err := stack.StreamBytes(ctx)
+	if err != nil {
+		return to, err
+	}
+	return append(to, float64(used)/float64(held.Sequence-before)), nil
 }
 
 // buy warms the sessions, lets every user buy and compares the counts of three witnesses.
-func (r *run) buy(ctx context.Context, n int, stack *target.Stack, server *target.Server, item string, into *http) (wrk.Result, error) {
-	load := r.load(server.URL, item)
-	load.FirstUser = n % userSets * r.Users
-	if err := server.Warm(ctx, load.FirstUser, load.Users); err != nil {
-		return wrk.Result{}, err
+func (r *run) buy(ctx context.Context, n int, stack *target.Stack, server *target.Server, into *overHTTP, items ...string) (m measured, err error) {
+	load := r.load(server.URL, items[0])
+	if len(items) > 1 {
+		load = r.load(server.URL, "{"+items[0]+"-"+items[len(items)-1]+"}")
 	}
-	var m measured
+	load.FirstUser = n % userSets * r.Users
+	if n >= userSets && len(items) > 1 { // who has bought does not buy again
+		load.FirstUser = n * r.Users
+		if err := stack.CreateSessions(ctx, load.FirstUser, load.Users); err != nil {
+			return m, err
+		}
+	}
+	before, err := stack.Items(ctx, items)
+	if err != nil {
+		return m, err
+	}
+	if err := server.Warm(ctx, load.FirstUser, load.Users); err != nil {
+		return m, err
+	}
 	measure := func() (err error) {
 		m, err = r.measure(ctx, stack, server, load)
 		return err
 	}
-	var err error
-	if server == r.single { // compared with group commit only
+	if into == &r.figures.single || into == &r.figures.many { // compared with group commit only
 		err = measure()
 	} else {
 		err = r.besideBare(ctx, load, into, measure)
 	}
 	if err != nil {
-		return wrk.Result{}, err
+		return m, err
 	}
 	into.add(m, m.Accepted())
-	held, err := stack.Item(ctx, item)
+	held, err := stack.Items(ctx, items)
 	if err != nil {
-		return wrk.Result{}, err
+		return m, err
 	}
+	held.Sequence, held.Buyers = held.Sequence-before.Sequence, held.Buyers-before.Buyers
+	held.Stock += stock - before.Stock // as if one item had been full
 	if err := prove(m, held, r.Connections); err != nil {
-		return wrk.Result{}, fmt.Errorf("item %s: %w\n%s", item, err, server.Log())
+		return m, fmt.Errorf("item %s: %w\n%s", items[0], err, server.Log())
 	}
 	if m.Wrapped > 0 {
 		r.resultf(n, "%d requests were of users who had bought before and do not count: raise --users", m.Wrapped)
 	}
-	return m.Result, nil
+	return m, nil
 }
 
 // measured is a window with what it cost and what the server says of it.
@@ -349,45 +417,65 @@ func (r *run) soldOutRound(ctx context.Context, n int) error {
 }
 
 // besideRound measures accepted purchases while a worker persists them, and waits for it.
-func (r *run) besideRound(ctx context.Context, n int) error {
+func (r *run) besideRound(ctx context.Context, n int, s *side, name string) error {
+	redis, err := s.persisting.RedisPID(ctx)
+	if err != nil {
+		return err
+	}
 	r.besideWorker = true
-	result, err := r.buy(ctx, n, r.persisting, r.beside, r.besideItems[n], &r.figures.beside)
+	result, err := r.buy(ctx, n, s.persisting, s.beside, &s.figures.beside, s.besideItems[n])
 	r.besideWorker = false
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	item, err := r.persisting.Item(ctx, r.besideItems[n])
+	item, err := s.persisting.Item(ctx, s.besideItems[n])
 	if err != nil {
 		return err
 	}
 	// The stream holds what is not in PostgreSQL yet: the worker deletes after the commit.
 	persisted := item.Sequence - item.Waiting
-	r.figures.persisted = append(r.figures.persisted, float64(persisted)/float64(item.Sequence))
-	r.figures.persistRate = append(r.figures.persistRate, result.Rate(persisted))
+	f := &s.figures
+	f.persisted = append(f.persisted, float64(persisted)/float64(item.Sequence))
+	f.persistRate = append(f.persistRate, result.Rate(persisted))
 	err = target.Await(ctx, drainTimeout, "the worker", func() (bool, error) {
-		item, err := r.persisting.Item(ctx, r.besideItems[n])
+		item, err := s.persisting.Item(ctx, s.besideItems[n])
 		return item.Waiting == 0, err
 	})
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, r.worker.Log())
+		return fmt.Errorf("%w\n%s", err, s.worker.Log())
 	}
 	drained := time.Since(began)
-	r.figures.drained = append(r.figures.drained, drained.Seconds())
-	r.resultf(n, "beside the worker: %s accepted/s, %s persisted/s, the rest %.1f s later",
+	f.drained = append(f.drained, drained.Seconds())
+	after, err := proc.CPU(redis)
+	if err != nil {
+		return err
+	}
+	f.persistRedis = append(f.persistRedis, float64((after-result.began[1]).Microseconds())/float64(item.Sequence))
+	r.resultf(n, "%sbeside the worker: %s accepted/s, %s persisted/s, the rest %.1f s later", name,
 		stats.Human(result.Rate(result.Accepted())), stats.Human(result.Rate(persisted)), drained.Seconds())
-	return r.persisting.Tidy(ctx)
+	return s.persisting.Tidy(ctx)
 }
 
 // add notes a window in which so many answers were of the kind asked for.
-func (h *http) add(m measured, answers int64) {
+func (h *overHTTP) add(m measured, answers int64) {
 	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(answers) }
 	h.rate = append(h.rate, m.Rate(answers))
 	h.cpu = append(h.cpu, each(m.serverCPU+m.redisCPU))
 	h.server = append(h.server, each(m.serverCPU))
+	h.redis = append(h.redis, each(m.redisCPU))
 	h.client = append(h.client, each(m.CPU))
 	h.busy = append(h.busy, m.busy())
 	h.scripts = append(h.scripts, float64(m.scripts)/float64(answers))
 	h.p50 = append(h.p50, float64(m.P50US)/1000)
 	h.p99 = append(h.p99, float64(m.P99US)/1000)
+}
+
+// above is what a purchase cost the server beyond a handler that decides nothing.
+func (h *overHTTP) above() stats.Sample {
+	above := make(stats.Sample, min(len(h.server), len(h.bareCPU)))
+	for n := range above {
+		above[n] = h.server[n] - h.bareCPU[n]
+	}
+	return above
 }

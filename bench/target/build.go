@@ -38,6 +38,30 @@ func Build(ctx context.Context, source, into string) (string, error) {
 	return binary, goTool(ctx, source, "build", "-trimpath", "-o", binary, "./cmd/flashsale")
 }
 
+// BuildAt compiles the engine as it was at a commit of its history, and returns the binary's path.
+func BuildAt(ctx context.Context, source, commit, into string) (string, error) {
+	dir := filepath.Join(into, "source-"+commit)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", err
+	}
+	archive := exec.CommandContext(ctx, "git", "-C", source, "archive", "--format=tar", commit)
+	unpack := exec.CommandContext(ctx, "tar", "--extract", "--directory", dir)
+	var faults bytes.Buffer
+	archive.Stderr, unpack.Stdout = &faults, &faults
+	var err error
+	if unpack.Stdin, err = archive.StdoutPipe(); err != nil {
+		return "", err
+	}
+	if err := unpack.Start(); err != nil {
+		return "", err
+	}
+	err = archive.Run()
+	if err = errors.Join(err, unpack.Wait()); err != nil {
+		return "", fmt.Errorf("the sources of %s, from the repository's history: %w\n%s", commit, err, faults.Bytes())
+	}
+	return Build(ctx, dir, dir)
+}
+
 // A Bug can be planted: lines of reserve.lua that are taken out.
 type Bug struct {
 	Name   string

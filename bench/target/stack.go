@@ -190,7 +190,7 @@ type Item struct {
 	Sequence int64 // orders accepted so far
 	Stock    int64
 	Buyers   int64 // users who hold one
-	Waiting  int64 // entries in the stream, of all items
+	Waiting  int64 // orders in the stream, of all items
 }
 
 // Item reads an item. There is one partition: the stack's Redis is a single one.
@@ -201,27 +201,62 @@ func (s *Stack) Item(ctx context.Context, item string) (Item, error) {
 		b().Hget().Key(itemKey(item)).Field("stock").Build(),
 		b().Hlen().Key(buyersKey(item)).Build(),
 		b().Xlen().Key(ordersKey).Build(),
+		b().Get().Key(waitingKey).Build(),
 	)
-	var figures [4]int64
+	var figures [5]int64
 	for n, result := range results {
 		var err error
-		if figures[n], err = result.AsInt64(); err != nil {
+		figures[n], err = result.AsInt64()
+		if rueidis.IsRedisNil(err) && n == 4 {
+			figures[4], err = figures[3], nil // an engine that writes an entry an order counts none
+		}
+		if err != nil {
 			return Item{}, fmt.Errorf("read item %s: %w", item, err)
 		}
 	}
-	return Item{Sequence: figures[0], Stock: figures[1], Buyers: figures[2], Waiting: figures[3]}, nil
+	return Item{Sequence: figures[0], Stock: figures[1], Buyers: figures[2], Waiting: figures[4]}, nil
 }
 
-const ordersKey = "fs:{0}:orders"
+// Items adds up what Redis holds of items; Waiting is that of all.
+func (s *Stack) Items(ctx context.Context, items []string) (sum Item, err error) {
+	for _, item := range items {
+		held, err := s.Item(ctx, item)
+		if err != nil {
+			return Item{}, err
+		}
+		sum.Sequence, sum.Stock, sum.Buyers = sum.Sequence+held.Sequence, sum.Stock+held.Stock, sum.Buyers+held.Buyers
+		sum.Waiting = held.Waiting
+	}
+	return sum, nil
+}
+
+// StreamBytes is the memory that Redis uses for the stream of orders.
+func (s *Stack) StreamBytes(ctx context.Context) (int64, error) {
+	usage := s.Redis.B().MemoryUsage().Key(ordersKey).Samples(0).Build() // 0: all of it
+	used, err := s.Redis.Do(ctx, usage).AsInt64()
+	if err != nil {
+		return 0, fmt.Errorf("memory of the stream: %w", err)
+	}
+	return used, nil
+}
+
+// Keys of the only partition of a single Redis.
+const (
+	ordersKey  = "fs:{0}:orders"
+	waitingKey = "fs:{0}:waiting"
+)
 
 func itemKey(item string) string   { return "fs:{0}:item:" + item }
 func buyersKey(item string) string { return "fs:{0}:buyers:" + item }
 
-// Forget drops an item and the stream behind it, where no worker runs that could want them.
-func (s *Stack) Forget(ctx context.Context, item string) error {
-	unlink := s.Redis.B().Unlink().Key(itemKey(item), buyersKey(item), ordersKey).Build()
-	if err := s.Redis.Do(ctx, unlink).Error(); err != nil {
-		return fmt.Errorf("forget item %s: %w", item, err)
+// Forget drops items and the stream behind them, where no worker runs that could want them.
+func (s *Stack) Forget(ctx context.Context, items ...string) error {
+	keys := []string{ordersKey, waitingKey}
+	for _, item := range items {
+		keys = append(keys, itemKey(item), buyersKey(item))
+	}
+	if err := s.Redis.Do(ctx, s.Redis.B().Unlink().Key(keys...).Build()).Error(); err != nil {
+		return fmt.Errorf("forget %d items: %w", len(items), err)
 	}
 	return nil
 }

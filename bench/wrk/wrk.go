@@ -29,7 +29,7 @@ var ErrMissing = errors.New("wrk is missing: install it: sudo apt-get install -y
 // Load is what wrk sends and for how long.
 type Load struct {
 	URL         string
-	Path        string
+	Path        string // {a-b} in it stands for each number from a to b, a user each
 	FirstUser   int
 	Users       int
 	Connections int

@@ -1,7 +1,7 @@
 -- What wrk sends: each user's request once, on whichever connection is free. The requests
 -- are built before the clock starts, so that wrk only copies them.
 --
--- Arguments: path, first user, number of users, number of threads. User n has the token
+-- Arguments: path (in it {a-b} stands for each number from a to b, a user each), first user, number of users, number of threads. User n has the token
 -- "bench-" and n with 20 digits (target.Token). Thread t of T sends the users t, t + T, ...
 -- A thread that runs out starts again and counts that as wrapped.
 
@@ -15,8 +15,13 @@ end
 function init(args)
   local path, first, count, stride = args[1], tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
   requests, sent = {}, 0
+  local before, low, high, after = string.match(path, "^(.*){(%d+)-(%d+)}(.*)$")
   for user = first + index, first + count - 1, stride do
-    requests[#requests + 1] = "POST " .. path .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"]
+    local at = path
+    if low then
+      at = before .. string.format("%.0f", low + user % (high - low + 1)) .. after
+    end
+    requests[#requests + 1] = "POST " .. at .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"]
       .. "\r\nAuthorization: Bearer " .. string.format("bench-%020d", user)
       .. "\r\nContent-Length: 0\r\n\r\n"
   end
