@@ -105,6 +105,21 @@ CREATE TABLE holdings (
     CONSTRAINT holdings_within_limit CHECK (units BETWEEN 0 AND "limit")
 );
 
+-- Orders that came under the number of another order, as when two processes share a node id. They
+-- are rejected and their units released; their sequences count as those of any order.
+CREATE TABLE collisions (
+    order_no    bigint NOT NULL,
+    item_id     bigint NOT NULL,
+    generation  bigint NOT NULL,
+    sequence    bigint NOT NULL,
+    reserved_at timestamptz NOT NULL, -- Redis time of the decision
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    quantity    integer NOT NULL,
+    user_id     text NOT NULL COLLATE "C",
+    CONSTRAINT collisions_pkey PRIMARY KEY (order_no, item_id, user_id),
+    CONSTRAINT collisions_quantity CHECK (quantity >= 1)
+);
+
 -- Effects on Redis that a committed transaction owes. The relay carries them out in the order
 -- of their ids and deletes each row when its effect stands, so at rest the table is empty.
 -- The id of a restock is its number in Redis: it is drawn while the item's row is locked, so
@@ -123,8 +138,9 @@ CREATE TABLE outbox (
     CONSTRAINT outbox_quantity CHECK (quantity >= 0)
 );
 
--- An order's units are given back at most once.
-CREATE UNIQUE INDEX outbox_release_once ON outbox (order_no) WHERE kind = 'release';
+-- An order's units are given back at most once. User and item tell an order from one that has
+-- collided with it.
+CREATE UNIQUE INDEX outbox_release_once ON outbox (order_no, item_id, user_id) WHERE kind = 'release';
 CREATE INDEX outbox_by_item ON outbox (item_id);
 
 -- Payments with Alipay that were started: a pay page was handed out, so there may be a trade

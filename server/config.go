@@ -117,6 +117,8 @@ type Payments interface {
 type Check struct {
 	Name  string // its member in the answer of /readyz
 	Probe func(context.Context) error
+	// Explained shows the error itself instead of "unreachable": it is meant for operators.
+	Explained bool
 }
 
 // Config configures a [Server]. Limits left at zero mean their defaults.

@@ -110,6 +110,9 @@ func (v *vitals) getReady(ctx *fasthttp.RequestCtx) {
 		report[check.Name] = "ok"
 		if faults[n] != nil {
 			report[check.Name], report["status"] = "unreachable", "not_ready"
+			if check.Explained {
+				report[check.Name] = faults[n].Error()
+			}
 			v.faults.of(ctx, "not ready", "check", check.Name, "error", faults[n])
 		}
 	}

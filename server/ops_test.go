@@ -182,7 +182,11 @@ func TestReady(t *testing.T) {
 	t.Parallel()
 	var fault error
 	b := setup(t, func(c *Config) {
-		c.Checks = []Check{{"redis", func(context.Context) error { return nil }}, {"postgres", func(context.Context) error { return fault }}}
+		c.Checks = []Check{
+			{Name: "redis", Probe: func(context.Context) error { return nil }},
+			{Name: "postgres", Probe: func(context.Context) error { return fault }},
+			{Name: "streams", Probe: func(context.Context) error { return fault }, Explained: true},
+		}
 		c.Durability = func(context.Context) (string, error) { return "aof everysec", nil }
 	})
 	if got := string(b.callOps("GET", "/healthz", "").Body()); got != `{"status":"ok"}` {
@@ -193,8 +197,8 @@ func TestReady(t *testing.T) {
 		status int
 		want   string
 	}{
-		{nil, 200, `{"durability":"aof everysec","postgres":"ok","redis":"ok","status":"ready"}`},
-		{errors.New("dial 10.0.0.7: secret"), 503, `{"durability":"aof everysec","postgres":"unreachable","redis":"ok","status":"not_ready"}`},
+		{nil, 200, `{"durability":"aof everysec","postgres":"ok","redis":"ok","status":"ready","streams":"ok"}`},
+		{errors.New("dial 10.0.0.7: secret"), 503, `{"durability":"aof everysec","postgres":"unreachable","redis":"ok","status":"not_ready","streams":"dial 10.0.0.7: secret"}`},
 	} {
 		fault = c.fault
 		response := b.callOps("GET", "/readyz", "")

@@ -179,14 +179,14 @@ type boundOps struct {
 	addr string
 }
 
-func (r *rooms) newOps(addr string) (*boundOps, error) {
+func (r *rooms) newOps(addr string, checks ...server.Check) (*boundOps, error) {
 	listener, err := listen(addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for operators: %w", err)
 	}
 	bound := &boundOps{addr: listener.Addr().String()}
 	bound.Ops, err = server.NewOps(server.OpsConfig{
-		Checks: r.checks(), Durability: r.engine.Durability, Gatherer: r.metrics,
+		Checks: append(r.checks(), checks...), Durability: r.engine.Durability, Gatherer: r.metrics,
 		Listener: listener, Logger: r.logger,
 	})
 	if err != nil {
