@@ -14,7 +14,7 @@ const (
 	Points Method = "points" // amounts are points
 )
 
-// RefundReasonLenMax bounds, in bytes, why money is to be given back.
+// RefundReasonLenMax bounds, in characters, why money is to be given back.
 const RefundReasonLenMax = 200
 
 // Payment is money, or points, that has arrived for an order: a row of the payment log.

@@ -664,6 +664,33 @@ func TestPreheat_Table(t *testing.T) {
 	}
 }
 
+// TestRemove_Table: only what nobody has bought from goes.
+func TestRemove_Table(t *testing.T) {
+	t.Parallel()
+	item := account("seq", "0")
+	for _, c := range []struct {
+		name    string
+		given   state
+		want    int64
+		changes state
+	}{
+		{"nobody has bought", state{theItem: item}, lua.RemoveRemoved, state{theItem: nil}},
+		{"not loaded", state{}, lua.RemoveAbsent, nil},
+		{"somebody holds it", state{theItem: item, theBuyers: hash{"ann": "101 1 "}}, lua.RemoveBought, nil},
+		{"somebody has held it", state{theItem: item.with("seq", "1")}, lua.RemoveBought, nil},
+		{"buyers without an account", state{theBuyers: hash{"ann": "101 1 "}}, lua.RemoveBought, nil},
+		{"half an account", state{theItem: hash{"stock": "1"}}, lua.RemoveRemoved, state{theItem: nil}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			client := dial(t, stacktest.Redis(t))
+			c.given.write(t, client)
+			mustReply(t, removeScript.Exec(t.Context(), client, []string{theItem, theBuyers}, nil), c.want)
+			c.given.with(c.changes).mustBe(t, client)
+		})
+	}
+}
+
 // TestRestock_Table: each restock number counts once.
 func TestRestock_Table(t *testing.T) {
 	t.Parallel()

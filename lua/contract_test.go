@@ -27,6 +27,7 @@ var scripts = map[string]struct{ embedded, goName, test string }{
 	"node_lease.lua":     {lua.NodeLease, "NodeLease", "../engine/script_test.go"},
 	"preheat.lua":        {lua.Preheat, "Preheat", "../engine/script_test.go"},
 	"release.lua":        {lua.Release, "Release", "../engine/script_test.go"},
+	"remove.lua":         {lua.Remove, "Remove", "../engine/script_test.go"},
 	"reserve.lua":        {lua.Reserve, "Reserve", "../engine/script_test.go"},
 	"restock.lua":        {lua.Restock, "Restock", "../engine/script_test.go"},
 	"set_state.lua":      {lua.SetState, "SetState", "../engine/script_test.go"},

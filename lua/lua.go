@@ -35,6 +35,9 @@ var (
 	// Release gives units of orders back.
 	//go:embed release.lua
 	Release string
+	// Remove takes an item out of Redis that nobody has bought from.
+	//go:embed remove.lua
+	Remove string
 	// Reserve decides a batch of requests for one item.
 	//go:embed reserve.lua
 	Reserve string

@@ -32,6 +32,10 @@ const (
 	ReleaseReleased = 1
 	ReleaseNotReady = 2
 
+	RemoveRemoved = 1
+	RemoveAbsent  = 2
+	RemoveBought  = 3
+
 	ReserveDecided    = 1
 	ReserveNotReady   = 2
 	ReserveOverloaded = 3

@@ -67,6 +67,9 @@ type Live interface {
 	// Orders returns what the user holds of the items, in one round trip; with an error, what
 	// of it could be read.
 	Orders(ctx context.Context, user string, items []flashsale.ItemID) ([]flashsale.Order, error)
+	// Remove takes an item out of Redis that nobody has bought from; once somebody has, it is
+	// [flashsale.ErrConflict].
+	Remove(ctx context.Context, id flashsale.ItemID) error
 	// Now is the time by which the scripts decide.
 	Now(ctx context.Context) (time.Time, error)
 }
@@ -86,6 +89,10 @@ type Ledger interface {
 	// state that forbids it.
 	Cancel(ctx context.Context, no flashsale.OrderNo, user string) (flashsale.Order, error)
 	CreateSale(ctx context.Context, sale flashsale.Sale) (flashsale.Sale, error)
+	// DeleteSale deletes a sale, taking its items out of Redis by way of remove, and returns it as
+	// it was; once somebody has bought from it, it is [flashsale.ErrConflict].
+	DeleteSale(ctx context.Context, id flashsale.SaleID,
+		remove func(context.Context, flashsale.ItemID) error) (flashsale.Sale, error)
 	// Restock returns [flashsale.ErrConflict] when the total would be out of bounds.
 	Restock(ctx context.Context, id flashsale.ItemID, add int64) (flashsale.Item, error)
 	SetPaused(ctx context.Context, id flashsale.ItemID, paused bool) (flashsale.Item, error)

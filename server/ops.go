@@ -58,6 +58,7 @@ func (s *Server) routeOps() fasthttp.RequestHandler {
 		r.Handle(method, path, s.requireAdmin(queried(handler, parameters...)))
 	}
 	admin("POST", "/v1/admin/sales", s.createSale)
+	admin("DELETE", "/v1/admin/sales/{sale}", s.deleteSale)
 	admin("POST", "/v1/admin/sales/{sale}/preheat", s.preheatSale)
 	admin("GET", "/v1/admin/items/{item}", s.getAccount)
 	admin("POST", "/v1/admin/items/{item}/pause", s.setPaused(true))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -171,8 +172,12 @@ func TestPayments_BadInput(t *testing.T) {
 		t.Errorf("asked %v", f.asked)
 	}
 	f.settlement = flashsale.Settlement{Outcome: flashsale.RefundComplete}
-	b.call("POST", "/v1/orders/1/refunds", `{"reason":"不要了"}`, as("ann")...)
-	if want := `refund 1 ann "不要了"`; len(f.asked) != 1 || f.asked[0] != want {
+	long := strings.Repeat("不", flashsale.RefundReasonLenMax) // of characters, not of bytes
+	for _, reason := range []string{`不要了`, long, `two\r\nlines\nand\u2028more\tof it`} {
+		b.call("POST", "/v1/orders/1/refunds", `{"reason":"`+reason+`"}`, as("ann")...)
+	}
+	want := []string{`refund 1 ann "不要了"`, `refund 1 ann "` + long + `"`, `refund 1 ann "two lines and more of it"`}
+	if !slices.Equal(f.asked, want) {
 		t.Errorf("asked %q, want %q", f.asked, want)
 	}
 }

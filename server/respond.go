@@ -63,6 +63,7 @@ var (
 	problemPoints           = refusal(409, "insufficient_points", "You have too few points.")
 	problemPaymentClosed    = refusal(409, "payment_closed", "The payment was ended: the order cannot be paid in this way any more.")
 	problemTooLate          = refusal(409, "too_late", "Too little time is left to pay.")
+	problemSaleSold         = refusal(409, "sale_has_orders", "Somebody has bought from the sale: it stays.")
 	problemRefTaken         = refusal(409, "ref_taken", "The ref stands for another grant.")
 	problemPointsLimit      = refusal(409, "points_limit_reached", "That would exceed what one user may be given.")
 	problemBodyTooLarge     = refusal(413, "body_too_large", "The body is too large.")
