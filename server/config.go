@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,10 +19,11 @@ import (
 // Defaults and bounds of Config.
 const (
 	DefaultAddr              = "127.0.0.1:8080"
+	DefaultBodyBytesMax      = 16 << 10
 	DefaultConnsMax          = 100_000
 	DefaultConnsPerAddrMax   = 30_000
-	DefaultHeaderBytesMax    = 4 << 10
-	DefaultIdleTimeout       = time.Minute
+	DefaultHeaderBytesMax    = 8 << 10
+	DefaultIdleTimeout       = 75 * time.Second
 	DefaultNoticesMax        = 2_000
 	DefaultOpsAddr           = "127.0.0.1:9090"
 	DefaultReadTimeout       = 5 * time.Second
@@ -35,8 +37,7 @@ const (
 	DefaultWaitersMax        = 20_000
 	DefaultWriteTimeout      = 5 * time.Second
 
-	BodyBytesMax    = 16 << 10 // of a shopper's request
-	OpsBodyBytesMax = 1 << 20  // of an operator's: a sale of 1,000 items
+	OpsBodyBytesMax = 1 << 20 // of an operator's request: a sale of 1,000 items
 	WaitMax         = 30 * time.Second
 )
 
@@ -126,6 +127,9 @@ type Check struct {
 	Probe func(context.Context) error
 	// Explained shows the error itself instead of "unreachable": it is meant for operators.
 	Explained bool
+	// Degrades says that the process goes on with its work when the probe fails: it stays ready,
+	// and /readyz says "degraded".
+	Degrades bool
 }
 
 // Config configures a [Server]. Limits left at zero mean their defaults.
@@ -136,24 +140,30 @@ type Config struct {
 	AdminToken string
 	// Audit proves the invariants; what it returns is sent as JSON. nil: the call answers 404.
 	Audit func(context.Context) (any, error)
+	// BodyBytesMax bounds the body of a shopper's request. Default 16 KiB.
+	BodyBytesMax int
 	// Checks are probed by /readyz.
 	Checks []Check
 	// ConnsMax is how many connections are served at once. Default 100,000.
 	ConnsMax int
 	// ConnsPerAddrMax is how many of them one IPv4 address, or one /64 of IPv6, may hold.
-	// Default 30,000: behind a load balancer all shoppers share few addresses. Lower it where
-	// they connect directly.
+	// Default 30,000: behind a load balancer that is not one of TrustedProxies all shoppers share
+	// few addresses. Lower it where they connect directly, or through proxies that are trusted.
 	ConnsPerAddrMax int
 	// DevLogin lets anybody log in as anybody, by POST /v1/sessions. For demos only.
 	DevLogin bool
+	// Drain is how long, when ctx ends, readiness is off and every answer closes its connection
+	// before the listener closes: the time in which balancers notice. Default: none.
+	Drain time.Duration
 	// Durability tells what a crash of Redis may lose, for /readyz. Optional.
 	Durability func(context.Context) (string, error)
 	// Gatherer is what /metrics shows. Default: prometheus.DefaultGatherer.
 	Gatherer prometheus.Gatherer
 	// HeaderBytesMax bounds request line and headers together; each open connection, an idle
-	// socket too, keeps a buffer of this size. Default 4 KiB.
+	// socket too, keeps a buffer of this size. Default 8 KiB, for 6 KB of cookies.
 	HeaderBytesMax int
-	// IdleTimeout closes a connection without requests. Default 1 min.
+	// IdleTimeout closes a connection without requests. Default 75 s: longer than balancers keep
+	// theirs, mostly 60 s, so that none sends a request on a connection that is being closed.
 	IdleTimeout time.Duration
 	// Ledger is the ledger of record. Required.
 	Ledger Ledger
@@ -180,6 +190,9 @@ type Config struct {
 	Payments Payments
 	// Preheater loads items on an operator's word. nil: the call answers 404.
 	Preheater Preheater
+	// ProxyProtocol makes every connection of TrustedProxies begin with the header of the PROXY
+	// protocol, version 1 or 2, which tells the client's address.
+	ProxyProtocol bool
 	// ReadTimeout bounds reading one request. Default 5 s.
 	ReadTimeout time.Duration
 	// RedisURL is where results are published. "": nothing is heard, and whoever waits finds
@@ -207,6 +220,10 @@ type Config struct {
 	SocketsMax int
 	// SocketsPerUserMax is how many of them one user may hold. Default 16.
 	SocketsPerUserMax int
+	// TrustedProxies are the networks of proxies whose word on a client's address counts: that of
+	// X-Forwarded-For, and of the PROXY protocol where it is on. Their own connections do not count
+	// towards ConnsPerAddrMax. Default: none.
+	TrustedProxies []netip.Prefix
 	// WaitersMax is how many long polls wait at once. Default 20,000.
 	WaitersMax int
 	// WriteTimeout bounds writing one answer. Default 5 s.
@@ -215,6 +232,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.Addr = cmp.Or(c.Addr, DefaultAddr)
+	c.BodyBytesMax = cmp.Or(c.BodyBytesMax, DefaultBodyBytesMax)
 	c.ConnsMax = cmp.Or(c.ConnsMax, DefaultConnsMax)
 	c.ConnsPerAddrMax = cmp.Or(c.ConnsPerAddrMax, DefaultConnsPerAddrMax)
 	c.HeaderBytesMax = cmp.Or(c.HeaderBytesMax, DefaultHeaderBytesMax)
@@ -252,11 +270,16 @@ func (c Config) validate() error {
 		return errors.New("server: Ledger is required")
 	case c.HeaderBytesMax < 1<<10:
 		return fmt.Errorf("server: HeaderBytesMax must be at least 1024, not %d", c.HeaderBytesMax)
+	case c.Drain < 0:
+		return fmt.Errorf("server: Drain must not be negative, but is %s", c.Drain)
+	case c.ProxyProtocol && len(c.TrustedProxies) == 0:
+		return errors.New("server: ProxyProtocol needs TrustedProxies: who may say whose a connection is")
 	}
 	for _, bound := range []struct {
 		name  string
 		value int64
 	}{
+		{"BodyBytesMax", int64(c.BodyBytesMax)},
 		{"ConnsMax", int64(c.ConnsMax)},
 		{"ConnsPerAddrMax", int64(c.ConnsPerAddrMax)},
 		{"IdleTimeout", int64(c.IdleTimeout)},

@@ -213,29 +213,32 @@ func TestAdminPreheatAndAudit(t *testing.T) {
 // Protects what a load balancer and an operator read.
 func TestReady(t *testing.T) {
 	t.Parallel()
-	var fault error
+	var redis, postgres error
 	b := setup(t, func(c *Config) {
 		c.Checks = []Check{
-			{Name: "redis", Probe: func(context.Context) error { return nil }},
-			{Name: "postgres", Probe: func(context.Context) error { return fault }},
-			{Name: "streams", Probe: func(context.Context) error { return fault }, Explained: true},
+			{Name: "redis", Probe: func(context.Context) error { return redis }},
+			{Name: "postgres", Probe: func(context.Context) error { return postgres }, Degrades: true},
+			{Name: "streams", Probe: func(context.Context) error { return redis }, Explained: true},
 		}
 		c.Durability = func(context.Context) (string, error) { return "aof everysec", nil }
 	})
 	if got := string(b.callOps("GET", "/healthz", "").Body()); got != `{"status":"ok"}` {
 		t.Errorf("healthz: %s", got)
 	}
+	away := errors.New("dial 10.0.0.7: secret")
 	for _, c := range []struct {
-		fault  error
-		status int
-		want   string
+		redis, postgres error
+		status          int
+		want            string
 	}{
-		{nil, 200, `{"durability":"aof everysec","postgres":"ok","redis":"ok","status":"ready","streams":"ok"}`},
-		{errors.New("dial 10.0.0.7: secret"), 503, `{"durability":"aof everysec","postgres":"unreachable","redis":"ok","status":"not_ready","streams":"dial 10.0.0.7: secret"}`},
+		{nil, nil, 200, `"postgres":"ok","redis":"ok","status":"ready","streams":"ok"}`},
+		{nil, away, 200, `"postgres":"unreachable","redis":"ok","status":"degraded","streams":"ok"}`},
+		{away, nil, 503, `"postgres":"ok","redis":"unreachable","status":"not_ready","streams":"dial 10.0.0.7: secret"}`},
+		{away, away, 503, `"postgres":"unreachable","redis":"unreachable","status":"not_ready","streams":"dial 10.0.0.7: secret"}`},
 	} {
-		fault = c.fault
+		redis, postgres = c.redis, c.postgres
 		response := b.callOps("GET", "/readyz", "")
-		if got := string(response.Body()); response.StatusCode() != c.status || got != c.want {
+		if got := string(response.Body()); response.StatusCode() != c.status || got != `{"durability":"aof everysec",`+c.want {
 			t.Errorf("got %d %s, want %d %s", response.StatusCode(), got, c.status, c.want)
 		}
 	}
