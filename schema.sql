@@ -185,10 +185,13 @@ CREATE UNIQUE INDEX payments_one_confirmed ON payments (order_no) WHERE NOT surp
 CREATE INDEX payments_by_order ON payments (order_no);
 
 -- The refund log. The number is derived from the order, so a repetition asks for the same refund
--- again; the foreign key makes every refund exactly its payment, the unique constraint once.
+-- again; the foreign key makes every refund, with what went back without us, exactly its payment,
+-- the unique constraint once.
 CREATE TABLE refunds (
     order_no   bigint NOT NULL,
-    amount     bigint NOT NULL,
+    amount     bigint NOT NULL, -- that we give back
+    elsewhere  bigint NOT NULL DEFAULT 0, -- that went back without us, when this was last asked for
+    whole      bigint NOT NULL GENERATED ALWAYS AS (amount + elsewhere) STORED,
     created_at timestamptz NOT NULL DEFAULT now(),
     done_at    timestamptz,
     next_at    timestamptz NOT NULL, -- when it is asked for again
@@ -202,7 +205,8 @@ CREATE TABLE refunds (
     fault      text, -- why the provider refused
     CONSTRAINT refunds_pkey PRIMARY KEY (refund_no),
     CONSTRAINT refunds_once UNIQUE (method, trade_no),
-    CONSTRAINT refunds_of_payment FOREIGN KEY (method, trade_no, order_no, amount, surplus)
+    CONSTRAINT refunds_amount CHECK (amount >= 0 AND elsewhere >= 0),
+    CONSTRAINT refunds_of_payment FOREIGN KEY (method, trade_no, order_no, whole, surplus)
         REFERENCES payments (method, trade_no, order_no, amount, surplus),
     CONSTRAINT refunds_state CHECK (CASE state
         WHEN 'due' THEN done_at IS NULL
@@ -214,6 +218,28 @@ CREATE TABLE refunds (
 
 CREATE INDEX refunds_due ON refunds (next_at) WHERE state = 'due';
 CREATE INDEX refunds_by_order ON refunds (order_no);
+
+-- Money that the provider has given back without being asked by us, as when somebody refunds in
+-- its console. It may be for an order that nobody has paid as far as we know.
+CREATE TABLE foreign_refunds (
+    order_no    bigint NOT NULL REFERENCES orders (order_no),
+    amount      bigint NOT NULL,
+    refunded_at timestamptz NOT NULL, -- by the provider's clock
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    settled_at  timestamptz, -- when an operator has seen to it
+    method      text NOT NULL COLLATE "C",
+    trade_no    text NOT NULL COLLATE "C",
+    refund_no   text NOT NULL COLLATE "C", -- ours for it
+    provider_no text COLLATE "C", -- the provider's, if it told one
+    CONSTRAINT foreign_refunds_pkey PRIMARY KEY (refund_no),
+    CONSTRAINT foreign_refunds_once UNIQUE (method, trade_no, provider_no),
+    CONSTRAINT foreign_refunds_amount CHECK (amount > 0),
+    CONSTRAINT foreign_refunds_trade_no_length CHECK (length(trade_no) BETWEEN 1 AND 64),
+    CONSTRAINT foreign_refunds_provider_no_length CHECK (length(provider_no) BETWEEN 1 AND 200)
+);
+
+CREATE INDEX foreign_refunds_by_order ON foreign_refunds (order_no);
+CREATE INDEX foreign_refunds_open ON foreign_refunds (refund_no) WHERE settled_at IS NULL;
 
 -- Payments with points span two databases: this is the coordinator's half. The row is written
 -- before the first step, and whoever finds one that is not done finishes it. 'confirming' is set

@@ -114,6 +114,10 @@ type Payments interface {
 	// Return verifies the query with which Alipay has sent a shopper back.
 	Return(ctx context.Context, rawQuery []byte) (flashsale.Order, error)
 	History(ctx context.Context, no flashsale.OrderNo) (flashsale.PaymentHistory, error)
+	// SettleRefund and RetryRefund are an operator's word on a refund; [flashsale.ErrConflict] when
+	// its state does not ask for one.
+	SettleRefund(ctx context.Context, number string) (flashsale.Order, error)
+	RetryRefund(ctx context.Context, number string) error
 	// Points returns what a user has, with entries below a sequence (0: from the newest).
 	Points(ctx context.Context, user string, before int64, limit int) (flashsale.PointsStatement, error)
 	// Grant reports false when the user would have been given too many; a reference that stands

@@ -67,6 +67,8 @@ func (s *Server) routeOps() fasthttp.RequestHandler {
 	admin("GET", "/v1/admin/audit", s.audit)
 	admin("POST", "/v1/admin/points", s.grantPoints)
 	admin("GET", "/v1/admin/orders/{order_no}/payments", s.getPayments)
+	admin("POST", "/v1/admin/refunds/{refund_no}/settle", s.settleRefund)
+	admin("POST", "/v1/admin/refunds/{refund_no}/retry", s.retryRefund)
 	return guarded(s.faults, s.metrics.panics.Inc, r.Handler)
 }
 
