@@ -72,3 +72,11 @@ type RebuildState struct {
 	Owed    []OutboxRow // effects not carried out, in the order of their ids
 	Restock int64       // number of the last restock that the stock includes, or any number up to the next
 }
+
+// NodeLease is a node id that a process holds: every number that is made under the id up to the
+// last of its milliseconds, and was not made before, is that process's alone.
+type NodeLease struct {
+	ID      int   // from 0, below [NodesMax]
+	NowMS   int64 // what numbers start from: milliseconds since 1970, by the registry's clock
+	UntilMS int64 // the last millisecond that numbers may be of
+}

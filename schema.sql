@@ -263,3 +263,27 @@ CREATE TABLE points_intents (
 );
 
 CREATE INDEX points_intents_due ON points_intents (next_at) WHERE state <> 'done';
+
+-- Under which node id each process numbers orders: a number is the millisecond, the id and a step.
+-- Whoever holds an id owns its numbers up to until_ms; who holds it next starts above that. The
+-- ids are kept here, because Redis may forget.
+CREATE TABLE nodes (
+    id         integer NOT NULL,
+    until_ms   bigint NOT NULL, -- milliseconds since 1970: no number under the id is of a later one
+    leased_at  timestamptz NOT NULL DEFAULT now(),
+    renewed_at timestamptz NOT NULL DEFAULT now(),
+    owner      text COLLATE "C", -- NULL: given back
+    name       text NOT NULL,    -- host/process id
+    CONSTRAINT nodes_pkey PRIMARY KEY (id),
+    CONSTRAINT nodes_id CHECK (id BETWEEN 0 AND 1023),
+    CONSTRAINT nodes_owner_unique UNIQUE (owner)
+);
+
+-- One row: what all processes must agree on, and Redis may not forget.
+CREATE TABLE installation (
+    one        boolean NOT NULL DEFAULT true,
+    partitions integer NOT NULL, -- over which the items are spread in Redis
+    CONSTRAINT installation_pkey PRIMARY KEY (one),
+    CONSTRAINT installation_one CHECK (one),
+    CONSTRAINT installation_partitions CHECK (partitions BETWEEN 1 AND 1024)
+);

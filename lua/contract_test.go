@@ -24,7 +24,6 @@ var scripts = map[string]struct{ embedded, goName, test string }{
 	"fence_lift.lua":     {lua.FenceLift, "FenceLift", "../engine/script_test.go"},
 	"rebuild_buyers.lua": {lua.RebuildBuyers, "RebuildBuyers", "../engine/script_test.go"},
 	"rebuild_open.lua":   {lua.RebuildOpen, "RebuildOpen", "../engine/script_test.go"},
-	"node_lease.lua":     {lua.NodeLease, "NodeLease", "../engine/script_test.go"},
 	"preheat.lua":        {lua.Preheat, "Preheat", "../engine/script_test.go"},
 	"release.lua":        {lua.Release, "Release", "../engine/script_test.go"},
 	"remove.lua":         {lua.Remove, "Remove", "../engine/script_test.go"},

@@ -20,9 +20,6 @@ var (
 	// FenceLift puts an intact item back on sale.
 	//go:embed fence_lift.lua
 	FenceLift string
-	// NodeLease renews or ends the lease of a node id.
-	//go:embed node_lease.lua
-	NodeLease string
 	// Preheat loads an item that is not in Redis.
 	//go:embed preheat.lua
 	Preheat string

@@ -17,9 +17,6 @@ const (
 	FenceLiftLifted  = 1
 	FenceLiftForeign = 2
 
-	NodeLeaseHeld = 1
-	NodeLeaseLost = 2
-
 	PreheatLoaded = 1
 	PreheatExists = 2
 

@@ -82,7 +82,7 @@ func (c *deadDropCommand) Run(ctx context.Context, out io.Writer, logger *slog.L
 }
 
 func withDeadLetters(ctx context.Context, s stores, logger *slog.Logger, do func(*worker.DeadLetters) error) error {
-	r, err := openRooms(ctx, s, logger, nil)
+	r, err := openRooms(ctx, s, logger, looking)
 	if err != nil {
 		return err
 	}

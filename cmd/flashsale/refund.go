@@ -49,7 +49,7 @@ func (c *refundSettleCommand) Run(ctx context.Context, out io.Writer, logger *sl
 
 // withDesk opens a desk that tells shoppers what becomes of their orders, and calls no provider.
 func withDesk(ctx context.Context, s stores, logger *slog.Logger, do func(*pay.Desk) error) error {
-	r, err := openRooms(ctx, s, logger, nil)
+	r, err := openRooms(ctx, s, logger, looking)
 	if err != nil {
 		return err
 	}

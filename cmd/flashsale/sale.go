@@ -51,7 +51,7 @@ func (c *saleCreateCommand) Run(ctx context.Context, out io.Writer, logger *slog
 	if err := sale.ValidateNew(time.Now()); err != nil {
 		return fmt.Errorf("the sale is not acceptable: %w", err)
 	}
-	r, err := openRooms(ctx, c.stores, logger, nil)
+	r, err := openRooms(ctx, c.stores, logger, looking)
 	if err != nil {
 		return err
 	}
@@ -197,7 +197,7 @@ func withSale(ctx context.Context, s stores, id string, logger *slog.Logger, do 
 	if err != nil {
 		return err
 	}
-	r, err := openRooms(ctx, s, logger, nil)
+	r, err := openRooms(ctx, s, logger, looking)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ type workCommand struct {
 // Run works until ctx ends: what is in hand is persisted and acknowledged, and what is being paid
 // or refunded is finished, first.
 func (c *workCommand) Run(ctx context.Context, logger *slog.Logger) error {
-	r, err := openRooms(ctx, c.stores, logger, nil)
+	r, err := openRooms(ctx, c.stores, logger, numbering)
 	if err != nil {
 		return err
 	}

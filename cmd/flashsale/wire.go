@@ -58,6 +58,11 @@ func through[T any](seam func(T) T, room T) T {
 	return seam(room)
 }
 
+// numbering and looking say whether a command makes order or trade numbers, for which it leases a
+// node id.
+func numbering(*engine.Config)      {}
+func looking(config *engine.Config) { config.Passive = true }
+
 // openRooms connects to the stores. The databases must have their schemas.
 func openRooms(ctx context.Context, s stores, logger *slog.Logger, tune func(*engine.Config)) (*rooms, error) {
 	r := &rooms{logger: logger, metrics: prometheus.NewRegistry(), redisURL: s.RedisURL}
@@ -76,10 +81,9 @@ func openRooms(ctx context.Context, s stores, logger *slog.Logger, tune func(*en
 	}
 	config := engine.Config{
 		RedisURL: s.RedisURL, Partitions: s.Partitions, Logger: logger, Registerer: r.metrics,
+		Registry: r.ledger,
 	}
-	if tune != nil {
-		tune(&config)
-	}
+	tune(&config)
 	if r.engine, err = engine.New(ctx, config); err != nil {
 		r.ledger.Close()
 		return nil, err
