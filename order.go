@@ -1,6 +1,11 @@
 package flashsale
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"strconv"
+	"time"
+)
 
 // Status is the state of an order. The edges between states are listed at [Status.Next].
 type Status string
@@ -65,6 +70,20 @@ type Order struct {
 	CreatedAt      time.Time // PostgreSQL time of the confirmation; zero while pending
 	UpdatedAt      time.Time
 	PayDeadline    time.Time
+}
+
+// Digest is a number that stands for all of an order that never changes once it is confirmed.
+// Digests of many orders are added up, with overflow, so their order does not matter.
+func (o Order) Digest() int64 {
+	text := make([]byte, 0, 160)
+	for _, n := range []int64{
+		int64(o.OrderNo), int64(o.ItemID), int64(o.Quantity), o.Generation, o.Sequence,
+		o.AmountFen, o.AmountPoints,
+	} {
+		text = append(strconv.AppendInt(text, n, 10), ' ')
+	}
+	sum := sha256.Sum256(append(text, o.User...))
+	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // any bits do
 }
 
 // Result tells that an order has reached a state: what the worker publishes and the

@@ -72,7 +72,7 @@ func (e *Engine) scanBuyers(ctx context.Context, item flashsale.ItemID, fn func(
 	for cursor := uint64(0); ; {
 		page, err := e.scanPage(ctx, key, cursor)
 		if err != nil {
-			return fmt.Errorf("scan buyers of item %d: %w", item, err)
+			return fmt.Errorf("scan buyers of item %d: %w", item, unreadable(err))
 		}
 		for i := 0; i+1 < len(page.Elements); i += 2 {
 			if err := fn(page.Elements[i], page.Elements[i+1]); err != nil {

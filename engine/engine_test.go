@@ -23,19 +23,18 @@ func TestNew_Refuses(t *testing.T) {
 	sixteen := stacktest.Redis(t)
 	start(t, Config{RedisURL: sixteen, Partitions: 16})
 	broken := stacktest.Redis(t)
-	registryOf(broken).(*MemoryRegistry).partitions = -1
+	do(t, dial(t, broken), "SET", partitionsKey, "0")
 	for _, c := range []struct {
 		name   string
 		config Config
 		want   string
 	}{
 		{"no URL", Config{}, "RedisURL"},
-		{"no registry", Config{RedisURL: "x"}, "Registry"},
 		{"a broken URL", Config{RedisURL: "http://x"}, "RedisURL"},
 		{"nobody there", Config{RedisURL: "redis://127.0.0.1:1"}, "connect"},
 		{"evicting", Config{RedisURL: evicting}, "noeviction"},
 		{"other partitions", Config{RedisURL: sixteen, Partitions: 8}, "16"},
-		{"no number of partitions", Config{RedisURL: broken}, "-1 is stored"},
+		{"no number of partitions", Config{RedisURL: broken}, partitionsKey},
 		{"batch", Config{RedisURL: "x", BatchMax: BatchLimit + 1}, "BatchMax"},
 		{"queue", Config{RedisURL: "x", QueueMax: 1}, "QueueMax"},
 		{"in flight", Config{RedisURL: "x", InFlight: -1}, "InFlight"},
@@ -50,9 +49,6 @@ func TestNew_Refuses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if c.config.Registry = registryOf(c.config.RedisURL); c.name == "no registry" {
-				c.config.Registry = nil
-			}
 			e, err := New(t.Context(), c.config)
 			if err == nil {
 				e.Close()
@@ -72,13 +68,19 @@ func TestNew_MetricsTwice(t *testing.T) {
 	t.Parallel()
 	url, registry := stacktest.Redis(t), prometheus.NewRegistry()
 	first := start(t, Config{RedisURL: url, Registerer: registry})
-	nodes := newAside()
-	if e, err := New(t.Context(), Config{RedisURL: url, Registerer: registry, Registry: nodes}); err == nil {
+	if e, err := New(t.Context(), Config{RedisURL: url, Registerer: registry}); err == nil {
 		e.Close()
 		t.Fatal("two engines share their metrics")
 	}
-	if nodes.owner != "" {
-		t.Error("a start that failed has leased a node id")
+	client := dial(t, url)
+	leases := 0
+	for key := range dump(t, client) {
+		if strings.HasPrefix(key, nodeKeyPrefix) {
+			leases++
+		}
+	}
+	if leases != 1 {
+		t.Errorf("%d node ids are leased, want 1", leases)
 	}
 	first.Close()
 	start(t, Config{RedisURL: url, Registerer: registry})

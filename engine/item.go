@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -138,7 +139,7 @@ func (e *Engine) Item(ctx context.Context, item flashsale.ItemID) (Account, erro
 	defer cancel()
 	parts, err := e.client.Do(ctx, e.client.B().Hmget().Key(key).Field(accountFields...).Build()).ToArray()
 	if err != nil {
-		return Account{}, fmt.Errorf("read item %d: %w", item, err)
+		return Account{}, fmt.Errorf("read item %d: %w", item, unreadable(err))
 	}
 	if len(parts) == len(accountFields) && parts[0].IsNil() && parts[len(parts)-1].IsNil() {
 		return Account{}, fmt.Errorf("item %d in redis: %w", item, flashsale.ErrNotFound)
@@ -148,6 +149,14 @@ func (e *Engine) Item(ctx context.Context, item flashsale.ItemID) (Account, erro
 		return Account{}, fmt.Errorf("read item %d: %w: %w", item, ErrUnreadable, err)
 	}
 	return a, nil
+}
+
+// unreadable turns the reply that a key is of another type into [ErrUnreadable].
+func unreadable(err error) error {
+	if reply, is := rueidis.IsRedisErr(err); is && strings.HasPrefix(reply.Error(), "WRONGTYPE") {
+		return fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	return err
 }
 
 func decodeAccount(item flashsale.ItemID, parts []rueidis.RedisMessage) (Account, error) {

@@ -43,28 +43,16 @@ func (l *Ledger) Orders(
 	return orders, classify("orders of "+user, err)
 }
 
-// Known returns the state of each of the orders that the ledger holds. What is missing in it
-// is not persisted: the audit counts such entries of the stream as pending.
-func (l *Ledger) Known(
-	ctx context.Context, numbers []flashsale.OrderNo,
-) (map[flashsale.OrderNo]flashsale.Status, error) {
-	var (
-		known  = make(map[flashsale.OrderNo]flashsale.Status, len(numbers))
-		number int64
-		status flashsale.Status
-	)
-	rows, _ := l.pool.Query(ctx,
-		`SELECT order_no, status FROM orders WHERE order_no = ANY ($1)`, int64s(numbers))
-	_, err := pgx.ForEachRow(rows, []any{&number, &status}, func() error {
-		known[flashsale.OrderNo(number)] = status
-		return nil
-	})
-	return known, classify("look up orders", err)
+func scanOrder(row pgx.CollectableRow) (o flashsale.Order, err error) {
+	err = row.Scan(orderFields(&o)...)
+	return o, err
 }
 
-func scanOrder(row pgx.CollectableRow) (o flashsale.Order, err error) {
-	err = row.Scan((*int64)(&o.OrderNo), (*int64)(&o.ItemID), &o.User, &o.Quantity,
+// orderFields are the fields for orderColumns.
+func orderFields(o *flashsale.Order) []any {
+	return []any{
+		(*int64)(&o.OrderNo), (*int64)(&o.ItemID), &o.User, &o.Quantity,
 		&o.IdempotencyKey, &o.Generation, &o.Sequence, &o.Status, &o.Reason, &o.AmountFen,
-		&o.AmountPoints, &o.ReservedAt, &o.CreatedAt, &o.UpdatedAt, &o.PayDeadline)
-	return o, err
+		&o.AmountPoints, &o.ReservedAt, &o.CreatedAt, &o.UpdatedAt, &o.PayDeadline,
+	}
 }

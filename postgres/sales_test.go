@@ -211,28 +211,6 @@ func TestOrders_Pages(t *testing.T) {
 	}
 }
 
-// The audit learns which entries of the stream are persisted, in whatever state.
-func TestKnown(t *testing.T) {
-	t.Parallel()
-	b := newBooks(t)
-	item := b.item(2, 1)
-	orders := b.orders(item.ID, 4)
-	b.persist(orders[:3]...)
-	if _, err := b.Cancel(b.ctx, orders[0].OrderNo, orders[0].User); err != nil {
-		t.Fatal(err)
-	}
-	got, err := b.Known(b.ctx, []flashsale.OrderNo{1, 2, 3, 4})
-	want := map[flashsale.OrderNo]flashsale.Status{
-		1: flashsale.Cancelled, 2: flashsale.Unpaid, 3: flashsale.Rejected,
-	}
-	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v, %v", got, err)
-	}
-	if got, err := b.Known(b.ctx, nil); err != nil || len(got) > 0 {
-		t.Errorf("of none: %v, %v", got, err)
-	}
-}
-
 // The audit's figures come from the orders: books cooked by hand show.
 func TestFigures_Cooked(t *testing.T) {
 	t.Parallel()

@@ -12,8 +12,8 @@ import (
 	"flashsale"
 )
 
-// auditTimeout bounds an audit, which reads everything.
-const auditTimeout = time.Minute
+// preheatTimeout bounds how long a sale with many items is loaded.
+const preheatTimeout = time.Minute
 
 // saleJSON is a sale as operators write and read it.
 type saleJSON struct {
@@ -76,7 +76,7 @@ func (s *Server) createSale(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	sale := request.sale()
-	if err := sale.ValidateNew(s.catalogue.now(s.base)); err != nil {
+	if err := sale.Validate(); err != nil {
 		field, _, _ := strings.Cut(err.Error(), " ")
 		refuse(ctx, problemInvalidField.with("field", field).with("detail", err.Error()))
 		return
@@ -92,28 +92,6 @@ func (s *Server) createSale(ctx *fasthttp.RequestCtx) {
 	s.answerValue(ctx, fasthttp.StatusCreated, newSaleJSON(created))
 }
 
-// deleteSale removes what was created by mistake: a sale that nobody has bought from.
-func (s *Server) deleteSale(ctx *fasthttp.RequestCtx) {
-	id, ok := pathID[flashsale.SaleID](ctx, "sale", problemSaleID, problemSaleNotFound)
-	if !ok {
-		return
-	}
-	call, cancel := context.WithTimeout(s.base, auditTimeout)
-	defer cancel()
-	sale, err := s.config.Ledger.DeleteSale(call, id, s.config.Live.Remove)
-	switch {
-	case err == nil:
-		s.catalogueChanged()
-		s.answerValue(ctx, fasthttp.StatusOK, newSaleJSON(sale))
-	case errors.Is(err, flashsale.ErrNotFound):
-		refuse(ctx, problemSaleNotFound)
-	case errors.Is(err, flashsale.ErrConflict):
-		refuse(ctx, problemSaleSold)
-	default:
-		s.changeFault(ctx, "delete sale", err)
-	}
-}
-
 func (s *Server) preheatSale(ctx *fasthttp.RequestCtx) {
 	if s.config.Preheater == nil {
 		refuse(ctx, problemNotFound)
@@ -123,7 +101,7 @@ func (s *Server) preheatSale(ctx *fasthttp.RequestCtx) {
 	if !ok {
 		return
 	}
-	call, cancel := context.WithTimeout(s.base, auditTimeout)
+	call, cancel := context.WithTimeout(s.base, preheatTimeout)
 	defer cancel()
 	err := s.config.Preheater.PreheatSale(call, id)
 	if err == nil {
@@ -206,21 +184,6 @@ func (s *Server) restock(ctx *fasthttp.RequestCtx) {
 	}
 	s.catalogueChanged()
 	s.answerAccount(call, ctx, item)
-}
-
-func (s *Server) audit(ctx *fasthttp.RequestCtx) {
-	if s.config.Audit == nil {
-		refuse(ctx, problemNotFound)
-		return
-	}
-	call, cancel := context.WithTimeout(s.base, auditTimeout)
-	defer cancel()
-	report, err := s.config.Audit(call)
-	if err != nil {
-		s.fault(ctx, "audit", err)
-		return
-	}
-	s.answerValue(ctx, fasthttp.StatusOK, report)
 }
 
 // answerAccount sends the item as both stores hold it.

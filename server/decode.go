@@ -146,14 +146,10 @@ func idempotencyKey(header *fasthttp.RequestHeader) (string, *problem) {
 	return key, nil
 }
 
-// shorten bounds a client's text that is sent back, in bytes, and cuts no character in two.
+// shorten bounds a client's text that is sent back.
 func shorten(text string) string {
-	if len(text) <= echoMax {
-		return text
+	if len(text) > echoMax {
+		return text[:echoMax]
 	}
-	n := echoMax
-	for n > 0 && !utf8.RuneStart(text[n]) {
-		n--
-	}
-	return text[:n]
+	return text
 }

@@ -23,7 +23,7 @@ const checkTimeout = time.Second
 type vitals struct {
 	base       context.Context // of every probe
 	checks     []Check
-	leaving    <-chan struct{} // closed when readiness goes off
+	draining   <-chan struct{} // closed when the shutdown begins
 	durability func(context.Context) (string, error)
 	faults     *faultLog
 	gatherer   prometheus.Gatherer
@@ -49,7 +49,7 @@ func (v *vitals) route(r *router.Router) {
 func (s *Server) routeOps() fasthttp.RequestHandler {
 	r := newRouter()
 	seen := &vitals{
-		base: s.base, checks: s.config.Checks, leaving: s.leaving,
+		base: s.base, checks: s.config.Checks, draining: s.draining,
 		durability: s.config.Durability, faults: s.faults, gatherer: s.config.Gatherer,
 	}
 	seen.route(r)
@@ -58,17 +58,14 @@ func (s *Server) routeOps() fasthttp.RequestHandler {
 		r.Handle(method, path, s.requireAdmin(queried(handler, parameters...)))
 	}
 	admin("POST", "/v1/admin/sales", s.createSale)
-	admin("DELETE", "/v1/admin/sales/{sale}", s.deleteSale)
 	admin("POST", "/v1/admin/sales/{sale}/preheat", s.preheatSale)
 	admin("GET", "/v1/admin/items/{item}", s.getAccount)
 	admin("POST", "/v1/admin/items/{item}/pause", s.setPaused(true))
 	admin("POST", "/v1/admin/items/{item}/resume", s.setPaused(false))
 	admin("POST", "/v1/admin/items/{item}/stock", s.restock)
-	admin("GET", "/v1/admin/audit", s.audit)
+	admin("GET", "/v1/admin/audit", s.audit, "full", "wait")
 	admin("POST", "/v1/admin/points", s.grantPoints)
 	admin("GET", "/v1/admin/orders/{order_no}/payments", s.getPayments)
-	admin("POST", "/v1/admin/refunds/{refund_no}/settle", s.settleRefund)
-	admin("POST", "/v1/admin/refunds/{refund_no}/retry", s.retryRefund)
 	return guarded(s.faults, s.metrics.panics.Inc, r.Handler)
 }
 
@@ -112,15 +109,7 @@ func (v *vitals) getReady(ctx *fasthttp.RequestCtx) {
 	for n, check := range v.checks {
 		report[check.Name] = "ok"
 		if faults[n] != nil {
-			report[check.Name] = "unreachable"
-			if !check.Degrades {
-				report["status"] = "not_ready"
-			} else if report["status"] == "ready" {
-				report["status"] = "degraded"
-			}
-			if check.Explained {
-				report[check.Name] = faults[n].Error()
-			}
+			report[check.Name], report["status"] = "unreachable", "not_ready"
 			v.faults.of(ctx, "not ready", "check", check.Name, "error", faults[n])
 		}
 	}
@@ -132,13 +121,13 @@ func (v *vitals) getReady(ctx *fasthttp.RequestCtx) {
 		report["durability"] = durability
 	}
 	select {
-	case <-v.leaving:
+	case <-v.draining:
 		report["status"] = "draining"
 	default:
 	}
-	status := fasthttp.StatusServiceUnavailable
-	if report["status"] == "ready" || report["status"] == "degraded" {
-		status = fasthttp.StatusOK
+	status := fasthttp.StatusOK
+	if report["status"] != "ready" {
+		status = fasthttp.StatusServiceUnavailable
 	}
 	answerValue(ctx, v.faults, status, report)
 }

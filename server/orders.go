@@ -174,14 +174,9 @@ func (s *Server) getOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 	if !ok {
 		return
 	}
-	var wait time.Duration
-	if text, given := queryText(ctx, "wait"); given {
-		var err error
-		wait, err = time.ParseDuration(text)
-		if err != nil || wait < 0 || wait > WaitMax {
-			refuse(ctx, problemWait)
-			return
-		}
+	wait, ok := queryWait(ctx, 0)
+	if !ok {
+		return
 	}
 	known, given := queryText(ctx, "status")
 	if given && !flashsale.Status(known).Valid() {

@@ -3,6 +3,7 @@ package server
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -49,6 +50,20 @@ func queried(next fasthttp.RequestHandler, names ...string) fasthttp.RequestHand
 func queryText(ctx *fasthttp.RequestCtx, name string) (string, bool) {
 	args := ctx.QueryArgs()
 	return string(args.Peek(name)), args.Has(name)
+}
+
+// queryWait returns how long the caller is ready to wait. It answers if that is no duration.
+func queryWait(ctx *fasthttp.RequestCtx, otherwise time.Duration) (wait time.Duration, ok bool) {
+	text, given := queryText(ctx, "wait")
+	if !given {
+		return otherwise, true
+	}
+	wait, err := time.ParseDuration(text)
+	if err != nil || wait < 0 || wait > WaitMax {
+		refuse(ctx, problemWait)
+		return 0, false
+	}
+	return wait, true
 }
 
 // queryPage reads the parameters of a page: how much it holds, and what it starts below (0: from

@@ -51,7 +51,7 @@ func TestQuery_UnknownOrRepeated(t *testing.T) {
 		"GET /v1/admin/items/7?x=1":                  "400 unknown_parameter",
 		"POST /v1/admin/items/7/pause?for=1h":        "400 unknown_parameter",
 		"POST /v1/admin/items/7/stock?add=1":         "400 unknown_parameter",
-		"GET /v1/admin/audit?full=1":                 "400 unknown_parameter",
+		"GET /v1/admin/audit?fast=1":                 "400 unknown_parameter",
 		"POST /v1/admin/points?user=a":               "400 unknown_parameter",
 		"GET /v1/admin/orders/1/payments?verbose=on": "400 unknown_parameter",
 	} {

@@ -31,14 +31,14 @@ type Server struct {
 	liveItems *cached[[]flashsale.ItemID]
 	hub       *hub
 	sockets   *sockets
+	audits    *audits
 	upgrader  *websocket.FastHTTPUpgrader
 	public    *fasthttp.Server
 	ops       *fasthttp.Server
 
 	base     context.Context // ends when what still runs is cut off
 	cut      context.CancelFunc
-	leaving  chan struct{} // closed when readiness goes off
-	draining chan struct{} // closed when the listener is about to close
+	draining chan struct{} // closed when the shutdown begins
 	waiters  chan struct{} // slots for long polls
 	rereads  chan struct{} // slots for reads by those who wait
 	notices  *noticeGate
@@ -60,8 +60,8 @@ func New(config Config) (*Server, error) {
 		faults:    &faultLog{logger: config.Logger},
 		catalogue: newCatalogue(config.Ledger, config.Live),
 		sockets:   newSockets(config),
+		audits:    newAudits(config.Audit),
 		upgrader:  newUpgrader(config),
-		leaving:   make(chan struct{}),
 		draining:  make(chan struct{}),
 		waiters:   make(chan struct{}, config.WaitersMax),
 		rereads:   make(chan struct{}, rereadsMax),
@@ -71,7 +71,7 @@ func New(config Config) (*Server, error) {
 	s.salesList = newCached(liveTTL, s.loadSales)
 	s.liveItems = newCached(0, config.Ledger.LiveItems)
 	s.base, s.cut = context.WithCancel(context.Background())
-	s.public, s.ops = newHTTP(config, s.faults, config.BodyBytesMax), newHTTP(config, s.faults, OpsBodyBytesMax)
+	s.public, s.ops = newHTTP(config, s.faults, BodyBytesMax), newHTTP(config, s.faults, OpsBodyBytesMax)
 	s.public.ReadTimeout, s.public.WriteTimeout, s.public.IdleTimeout = 0, 0, 0 // the gate's guests keep them
 	var err error
 	if s.hub, err = newHub(config.RedisURL, config.Logger, s.faults); err != nil {
@@ -118,6 +118,7 @@ func (s *Server) OpsAddr() string { return s.opsAddr.String() }
 // that was asked has been answered. It may be called once.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.cut()
+	defer s.audits.end()
 	defer s.metrics.unregister()
 	public, err := listen(ctx, s.config.Listener, s.config.Addr)
 	if err != nil {
@@ -127,7 +128,6 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for operators: %w", err), public.Close())
 	}
-	public, ops = newPatient(public, s.logger), newPatient(ops, s.logger)
 	s.addr, s.opsAddr = public.Addr(), ops.Addr()
 	close(s.listening)
 	s.logger.Info("serving", "addr", s.Addr(), "ops_addr", s.OpsAddr())
@@ -139,41 +139,16 @@ func (s *Server) Run(ctx context.Context) error {
 	failed := make(chan error, 2)
 	running.Go(func() { failed <- s.public.Serve(newGate(public, s.config)) })
 	running.Go(func() { failed <- s.ops.Serve(ops) })
-	var fault error
-	ended := false
 	select {
 	case <-ctx.Done():
-	case fault = <-failed:
-		ended = true
-	}
-	close(s.leaving) // readiness off
-	if !ended {
-		drained := time.NewTimer(s.config.Drain)
-		defer drained.Stop()
-		select {
-		case <-drained.C:
-		case fault = <-failed:
-			ended = true
-		}
-	}
-	if ended {
-		err = fmt.Errorf("serve: %w", cmp.Or(fault, net.ErrClosed)) // nil: somebody else closed the listener
+		err = nil
+	case err = <-failed:
+		err = fmt.Errorf("serve: %w", cmp.Or(err, net.ErrClosed)) // nil: somebody else closed the listener
 	}
 	err = errors.Join(err, s.shutdown(ctx, public, ops))
 	deafen()
 	running.Wait()
 	return err
-}
-
-// left reports whether readiness is off: who is answered now does better to connect anew, to
-// another node.
-func (s *Server) left() bool {
-	select {
-	case <-s.leaving:
-		return true
-	default:
-		return false
-	}
 }
 
 // shutdown goes from senders to receivers: no new shoppers, then no requests, then no sockets.
@@ -182,7 +157,7 @@ func (s *Server) shutdown(ctx context.Context, public, ops net.Listener) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.ShutdownTimeout)
 	defer cancel()
 	s.logger.Info("shutting down")
-	close(s.draining) // long polls answer what they know
+	close(s.draining) // readiness off; long polls answer what they know
 	var faults []error
 	if err := s.public.ShutdownWithContext(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
 		faults = append(faults, fmt.Errorf("drain requests: %w", err))

@@ -18,23 +18,35 @@ import (
 const (
 	DefaultSettle = 2 * time.Second
 
-	auditPage      = 1000   // entries a call of XRANGE
-	auditKnownPage = 10_000 // order numbers a question to the ledger
-	auditPauseMin  = 25 * time.Millisecond
-	auditPauseMax  = 500 * time.Millisecond
+	auditItems    = 64 // items that one look takes together
+	auditLooks    = 3  // at an item whose figures are wrong
+	auditPauseMin = 25 * time.Millisecond
+	auditPauseMax = 500 * time.Millisecond
 )
 
 // AuditLedger is the ledger of record as the auditor needs it.
 type AuditLedger interface {
-	// Figures returns the figures of all items in one snapshot.
-	Figures(ctx context.Context) (flashsale.Figures, error)
-	// Known returns those of the orders that the ledger holds, with their states.
-	Known(ctx context.Context, orders []flashsale.OrderNo) (map[flashsale.OrderNo]flashsale.Status, error)
+	// AuditItems returns a page of the items after an id, ascending: those that have not left
+	// Redis for good, or all.
+	AuditItems(ctx context.Context, after flashsale.ItemID, limit int, all bool) ([]flashsale.Item, error)
+	// Examine reads an item and its orders in one snapshot. visit is called with an empty page as
+	// soon as the snapshot stands, then with the orders in the order of their generations and
+	// sequences. books.Unknown are those of the orders in asked that are not the item's.
+	Examine(ctx context.Context, item flashsale.ItemID, asked []flashsale.OrderNo,
+		visit func(books *flashsale.ItemBooks, page []flashsale.Order) error) (flashsale.ItemBooks, error)
+	// LookUp returns those of the orders that the ledger holds.
+	LookUp(ctx context.Context, orders []flashsale.OrderNo) (map[flashsale.OrderNo]flashsale.OwedOrder, error)
+	// Owed returns how many effects on Redis are not carried out.
+	Owed(ctx context.Context) (int64, error)
 }
 
-// AuditEngine reads the accounts in Redis.
+// AuditEngine reads what Redis holds of the items.
 type AuditEngine interface {
 	Item(ctx context.Context, item flashsale.ItemID) (engine.Account, error)
+	// Buyers calls fn for every user who holds the item; whoever does throughout is seen.
+	Buyers(ctx context.Context, item flashsale.ItemID, fn func(user string, orders []flashsale.Order) error) error
+	// Orders returns what a user holds of the items.
+	Orders(ctx context.Context, user string, items []flashsale.ItemID) ([]flashsale.Order, error)
 }
 
 // Money adds up what was paid and given back, in all databases that hold some.
@@ -56,8 +68,8 @@ type AuditorConfig struct {
 	Partitions int
 	// RedisURL is that of the worker. Required.
 	RedisURL string
-	// Settle is how long an audit waits for what is on its way before it calls it stuck, and
-	// looks again before it calls anything broken. Default 2 s.
+	// Settle is how long an audit waits for what is on its way before it calls it stuck.
+	// Default 2 s.
 	Settle time.Duration
 }
 
@@ -67,38 +79,71 @@ func (c AuditorConfig) withDefaults() AuditorConfig {
 	return c
 }
 
-// Auditor proves the invariants 1, 2, 3, 5 and 6 of the design.
+// AuditScope is what an audit looks at, and who hears how far it is.
+type AuditScope struct {
+	// Full takes the items too that have left Redis for good. Default: live items only.
+	Full bool
+	// Progress hears how far the audit is, after every page of orders. Default: nobody.
+	Progress func(AuditProgress)
+}
+
+// AuditProgress is how far an audit is.
+type AuditProgress struct {
+	Items  int   `json:"items"`  // proved
+	Orders int64 `json:"orders"` // of the ledger, read
+}
+
+// Auditor proves the invariants of the design.
 //
 // # How two stores are read at one instant
 //
-// They cannot be. Invariant 3 adds up units that move all the time: a reservation moves them
-// from the stock in Redis to the stream in one step; a commit makes them count in the ledger
-// rather than in the stream; a cancellation makes the ledger owe them; a release moves them
-// back to the stock, and a moment later the ledger strikes them off what it owes. So the
-// auditor reads in an order from which the sum follows, up to bounds that it knows:
+// They cannot be. The auditor reads in an order from which the proof follows:
 //
-//  1. the accounts in Redis, 2. the stream, 3. which of its orders the ledger knows,
-//  4. the ledger's figures in one snapshot, 5. again which orders it knows,
-//  6. again the accounts.
+//  1. the accounts in Redis, 2. the streams and the dead letters, 3. each item's orders and
+//     what is owed, in one snapshot of the ledger, and with its first page 4. the item's account
+//     again, 5. the item's buyers in Redis.
 //
-// The ledger never forgets an order. What it did not know at 5 is not in the figures; what it
-// knew at 3 is; and what was accepted before 1 but is not in the stream was committed before
-// 2 and is in the figures. If the accounts of 1 and 6 are the same, and so are the answers of
-// 3 and 5, nothing moved and the sum is exact as of 4. If not, the true sum lies between
+// # Conservation
 //
-//	the lower stock + units unknown at 5 + live + owed   and
-//	the higher stock + units unknown at 3 + live + owed,
+// Invariant 3 adds up units that move all the time: a reservation moves them from the stock in
+// Redis to the stream in one step; a commit makes them count in the ledger rather than in the
+// stream; a cancellation makes the ledger owe them; a release moves them back to the stock, and
+// a moment later the ledger strikes them off what it owes.
 //
-// since at 4 the stock was between the two, each unit that had left it for the stream after 2
-// counts in the higher stock, and each commit between 3 and 5 in the units unknown at 3. Units
-// given back between 1 and 6 could have been taken again in between, so then both bounds
-// widen by as many as can have come back. Last, a release may stand although its outbox row
-// is not struck off yet, so that its units count twice: the lower bound is reduced by what is
-// owed. With an empty outbox and nothing moving both bounds are the sum.
+// What was accepted before 1 but is not in the stream at 2 was committed before, and is in the
+// snapshot. Which of the orders of 2 are not, the snapshot itself tells. If the accounts of 1
+// and 4 are the same nothing moved and the sum is exact as of 3. If not, the true sum lies
+// between
 //
-// A total outside of the bounds is a gap. It is reported when it is seen in two samples in a
-// row, so that what this argument overlooks does not wake an operator. During a sale the
-// bounds are wide; at rest they are exact, and any gap is found then at the latest.
+//	the lower stock + units of the stream not in the snapshot + live   and
+//	the higher stock + units of the stream not in the snapshot + live + owed,
+//
+// since at 3 the stock was between the two, and each unit that had left it for the stream after
+// 2 counts in the higher stock. Units given back between 1 and 4 could have been taken again in
+// between, so then both bounds widen by as many as can have come back. Last, a release may stand
+// although its outbox row is not struck off yet, so that its units count twice: that is why the
+// lower bound has nothing of what is owed but restocks, of which Redis tells the last.
+//
+// # Nothing confirmed is lost
+//
+// Each accepted order has a sequence in its generation, so those of the ledger, of the stream and
+// of the dead letters are 1 to the sequence of 1, each once. An order that is in none of them
+// was lost, or removed by somebody. For generations that are over there is a [flashsale.Seal].
+//
+// An order that is live in the ledger is among the buyers, and a buyer's order is in the ledger,
+// in the stream or among the dead letters. That this moves needs no bounds: an order leaves the
+// buyers only after it has ended in the ledger, and comes there before it is in the stream. So
+// what 5 lacks of 3 is asked of the ledger once more, and is missing if it is still live; and
+// what 5 has beyond 3 is looked for where it can have gone.
+//
+// A fault is reported when two looks in a row see it, so that what this argument overlooks does
+// not wake an operator.
+//
+// # Cost
+//
+// The ledger reads each order of an item once, by the index on items, in statements of 10,000
+// orders; Redis scans the item's buyers once; the auditor keeps 24 bytes for each live order of
+// the item that it is looking at. An item that seems wrong is looked at again.
 type Auditor struct {
 	config AuditorConfig
 	client redis.UniversalClient
@@ -130,172 +175,180 @@ func newAuditor(config AuditorConfig, client redis.UniversalClient) *Auditor {
 // Close closes the connections.
 func (a *Auditor) Close() error { return a.client.Close() }
 
-// Audit takes samples until every invariant holds and all is at rest, or Settle is over, and
-// at least two before it calls anything broken. The error tells that the audit could not be made; a broken invariant is
-// in the report.
-func (a *Auditor) Audit(ctx context.Context) (Report, error) {
-	deadline := time.Now().Add(a.config.Settle)
-	first, err := a.sample(ctx)
+// Audit waits, for at most Settle, until nothing is on its way, and proves every invariant. The
+// error tells that the audit could not be made; a broken invariant is in the report.
+func (a *Auditor) Audit(ctx context.Context, scope AuditScope) (Report, error) {
+	report, err := a.audit(ctx, scope)
 	if err != nil {
 		return Report{}, fmt.Errorf("audit: %w", err)
-	}
-	report := first.judge(nil, nil)
-	previous, wait := first, auditPauseMin
-	for !report.OK || report.Moving {
-		if previous != first && time.Now().After(deadline) {
-			break
-		}
-		pause(ctx, wait)
-		wait = min(2*wait, auditPauseMax)
-		next, err := a.sample(ctx)
-		if err != nil {
-			return Report{}, fmt.Errorf("audit: %w", err)
-		}
-		report = next.judge(previous, first)
-		previous = next
 	}
 	return report, nil
 }
 
-// sample is one look at everything, in the order that the argument above needs.
-type sample struct {
-	before, after map[flashsale.ItemID]engine.Account // those that Redis has
-	figures       flashsale.Figures
-	unknownBefore map[flashsale.ItemID]int64 // units in the stream that the ledger did not know
-	unknownAfter  map[flashsale.ItemID]int64
-	stream        streamSample
-	money         *flashsale.MoneyReport // nil: not looked at
-}
-
-// streamSample is what the streams of all partitions hold.
-type streamSample struct {
-	units      []streamUnits
-	unreadable int    // entries that are no orders
-	oldest     string // ids of the oldest entry of each partition
-	pending    int64
-	dead       int64
-}
-
-// streamUnits is an entry as the sum needs it.
-type streamUnits struct {
-	order flashsale.OrderNo
-	item  flashsale.ItemID
-	units int64
-}
-
-func (a *Auditor) sample(ctx context.Context) (*sample, error) {
-	items, err := a.config.Ledger.Figures(ctx) // only for which items there are
+func (a *Auditor) audit(ctx context.Context, scope AuditScope) (Report, error) {
+	r := newReporter()
+	first, err := a.settle(ctx)
 	if err != nil {
-		return nil, err
+		return Report{}, err
 	}
-	s := &sample{}
-	if s.before, err = a.accounts(ctx, items.Items); err != nil {
-		return nil, err
-	}
-	if s.stream, err = a.readStreams(ctx); err != nil {
-		return nil, err
-	}
-	if s.unknownBefore, err = a.unknown(ctx, s.stream.units); err != nil {
-		return nil, err
-	}
-	if s.figures, err = a.config.Ledger.Figures(ctx); err != nil {
-		return nil, err
-	}
-	if s.unknownAfter, err = a.unknown(ctx, s.stream.units); err != nil {
-		return nil, err
-	}
-	if s.after, err = a.accounts(ctx, items.Items); err != nil {
-		return nil, err
-	}
-	if a.config.Money != nil {
-		money, err := a.config.Money.Money(ctx)
+	progress := progress{tell: scope.Progress}
+	for after := flashsale.ItemID(0); ; {
+		items, err := a.config.Ledger.AuditItems(ctx, after, auditItems, scope.Full)
 		if err != nil {
-			return nil, err
+			return Report{}, err
 		}
-		s.money = &money
-	}
-	return s, nil
-}
-
-func (a *Auditor) accounts(ctx context.Context, items []flashsale.ItemFigures) (map[flashsale.ItemID]engine.Account, error) {
-	accounts := make(map[flashsale.ItemID]engine.Account, len(items))
-	for _, item := range items {
-		account, err := a.config.Engine.Item(ctx, item.ID)
-		switch {
-		case err == nil:
-			accounts[item.ID] = account
-		case !errors.Is(err, flashsale.ErrNotFound):
-			return nil, err
-		}
-	}
-	return accounts, nil
-}
-
-func (a *Auditor) readStreams(ctx context.Context) (s streamSample, err error) {
-	for p := range a.config.Partitions {
-		if err := a.readStream(ctx, p, &s); err != nil {
-			return s, err
-		}
-	}
-	return s, nil
-}
-
-func (a *Auditor) readStream(ctx context.Context, partition int, s *streamSample) error {
-	key := engine.OrdersKey(partition)
-	var page batch
-	for after := "-"; ; {
-		r, err := do(ctx, a.client, "xrange", key, after, "+", "count", auditPage)
-		if err != nil {
-			return fmt.Errorf("read %s: %w", key, err)
-		}
-		page.reset()
-		if err := page.readEntries(&r); err != nil {
-			return fmt.Errorf("read %s: %w", key, err)
-		}
-		if page.last == "" {
+		if len(items) == 0 {
 			break
 		}
-		if after == "-" {
-			s.oldest += page.first + " "
+		after = items[len(items)-1].ID
+		if err := a.prove(ctx, items, r, &progress); err != nil {
+			return Report{}, err
 		}
-		for _, order := range page.orders {
-			s.units = append(s.units, streamUnits{order.OrderNo, order.ItemID, int64(order.Quantity)})
-		}
-		s.unreadable += len(page.bad)
-		after = "(" + page.last
 	}
-	pending, err := a.client.XPending(ctx, key, engine.Group).Result()
-	switch {
-	case err == nil:
-		s.pending += pending.Count
-	case !isNoGroup(err): // without a group nothing is pending
-		return fmt.Errorf("pending entries of %s: %w", key, err)
+	if err := a.proveMoney(ctx, r); err != nil {
+		return Report{}, err
 	}
-	dead, err := a.client.XLen(ctx, engine.DeadKey(partition)).Result()
+	last, err := a.measure(ctx)
+	if err == nil {
+		err = a.count(ctx, &last)
+	}
 	if err != nil {
-		return fmt.Errorf("length of %s: %w", engine.DeadKey(partition), err)
+		return Report{}, err
 	}
-	s.dead += dead
+	r.rest(first, last)
+	return r.report(), nil
+}
+
+// settle waits until nothing is on its way, and returns what it saw first.
+func (a *Auditor) settle(ctx context.Context) (first motion, err error) {
+	deadline := time.Now().Add(a.config.Settle)
+	for wait := auditPauseMin; ; wait = min(2*wait, auditPauseMax) {
+		now, err := a.measure(ctx)
+		if err != nil {
+			return first, err
+		}
+		if first.partitions == nil {
+			first = now
+		}
+		if now.left() == 0 || time.Now().After(deadline) {
+			return first, nil
+		}
+		if pause(ctx, wait); ctx.Err() != nil {
+			return first, ctx.Err()
+		}
+	}
+}
+
+// prove looks at the items until each is right, or wrong in the same way twice in a row.
+func (a *Auditor) prove(ctx context.Context, items []flashsale.Item, r *reporter, progress *progress) error {
+	var before map[flashsale.ItemID]findings
+	for look := 1; len(items) > 0; look++ {
+		seen, err := a.look(ctx, items, progress)
+		if err != nil {
+			return err
+		}
+		suspect := make(map[flashsale.ItemID]findings)
+		again := items[:0:0]
+		for n, e := range seen {
+			confirmed := e.findings.confirmedBy(before[e.item.ID])
+			if len(e.findings) > 0 && len(confirmed) == 0 && look < auditLooks {
+				suspect[e.item.ID] = e.findings
+				again = append(again, items[n])
+				continue
+			}
+			r.item(e, confirmed)
+			progress.item()
+		}
+		items, before = again, suspect
+		if len(items) > 0 {
+			pause(ctx, auditPauseMin)
+		}
+	}
 	return nil
 }
 
-// unknown adds up by item the units of the orders that the ledger does not know.
-func (a *Auditor) unknown(ctx context.Context, entries []streamUnits) (map[flashsale.ItemID]int64, error) {
-	units := make(map[flashsale.ItemID]int64)
-	for page := range slices.Chunk(entries, auditKnownPage) {
-		orders := make([]flashsale.OrderNo, len(page))
-		for i, e := range page {
-			orders[i] = e.order
-		}
-		known, err := a.config.Ledger.Known(ctx, orders)
+// look examines items one after another.
+func (a *Auditor) look(ctx context.Context, items []flashsale.Item, progress *progress) ([]*examination, error) {
+	seen := make([]*examination, len(items))
+	var partitions []int
+	for n, item := range items {
+		account, err := a.account(ctx, item.ID)
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range page {
-			if _, ok := known[e.order]; !ok {
-				units[e.item] += e.units
-			}
+		seen[n] = &examination{item: item, before: account}
+		partitions = append(partitions, engine.Partition(item.ID, a.config.Partitions))
+	}
+	slices.Sort(partitions)
+	waiting, err := a.readWaiting(ctx, slices.Compact(partitions))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range seen {
+		e.stream, e.dead = waiting.stream[e.item.ID], waiting.dead[e.item.ID]
+		if err := a.examine(ctx, e, progress); err != nil {
+			return nil, fmt.Errorf("item %d: %w", e.item.ID, err)
 		}
 	}
-	return units, nil
+	return seen, nil
+}
+
+// proveMoney is invariant 5. A contradiction that only one of two looks shows was a payment
+// under way.
+func (a *Auditor) proveMoney(ctx context.Context, r *reporter) error {
+	if a.config.Money == nil {
+		return nil
+	}
+	money, err := a.config.Money.Money(ctx)
+	if err != nil {
+		return err
+	}
+	if len(money.Broken) > 0 {
+		pause(ctx, auditPauseMin)
+		again, err := a.config.Money.Money(ctx)
+		if err != nil {
+			return err
+		}
+		again.Broken = slices.DeleteFunc(again.Broken, func(line string) bool {
+			return !slices.Contains(money.Broken, line)
+		})
+		money = again
+	}
+	r.money(money)
+	return nil
+}
+
+// seenAccount is an item's account, or why there is none.
+type seenAccount struct {
+	engine.Account
+	there bool
+	fault error // it is there, but cannot be read
+}
+
+func (a *Auditor) account(ctx context.Context, id flashsale.ItemID) (seen seenAccount, err error) {
+	seen.Account, err = a.config.Engine.Item(ctx, id)
+	switch {
+	case err == nil:
+		seen.there = true
+	case errors.Is(err, engine.ErrUnreadable):
+		return seenAccount{there: true, fault: err}, nil
+	case !errors.Is(err, flashsale.ErrNotFound):
+		return seen, err
+	}
+	return seen, nil
+}
+
+// progress tells how far an audit is.
+type progress struct {
+	AuditProgress
+	tell func(AuditProgress)
+}
+
+func (p *progress) item()        { p.Items++; p.say() }
+func (p *progress) orders(n int) { p.Orders += int64(n); p.say() }
+
+func (p *progress) say() {
+	if p.tell != nil {
+		p.tell(p.AuditProgress)
+	}
 }

@@ -69,43 +69,6 @@ func TestCloser(t *testing.T) {
 	wantMetric(t, "faults", metrics.faults.WithLabelValues("closer"), 1)
 }
 
-// Invariant 5 is judged when there is money to look at: sums at once, a contradiction once two
-// samples in a row have it, because a payment under way looks like one.
-func TestJudge_Money(t *testing.T) {
-	t.Parallel()
-	with := func(figures []flashsale.MoneyFigures, broken ...string) *sample {
-		return &sample{money: &flashsale.MoneyReport{Figures: figures, Broken: broken, Open: 2}}
-	}
-	fine := []flashsale.MoneyFigures{{Method: flashsale.Alipay, Received: 6, Held: 1, Refunding: 2, Refunded: 3}}
-	wrong := []flashsale.MoneyFigures{{Method: flashsale.Points, Received: 7, Held: 1, Refunding: 2, Refunded: 3}}
-	for name, c := range map[string]struct {
-		now, before *sample
-		broken      int
-	}{
-		"sound":                   {with(fine), with(fine), 0},
-		"sums differ":             {with(wrong), with(fine), 1},
-		"seen once":               {with(fine, "a"), with(fine, "b"), 0},
-		"seen twice":              {with(fine, "a", "b"), with(fine, "b"), 1},
-		"seen first":              {with(fine, "a"), nil, 1},
-		"nothing looked at":       {&sample{}, nil, -1},
-		"not looked at the first": {with(fine, "a"), &sample{}, 1},
-	} {
-		report := c.now.judge(c.before, c.before)
-		found := -1
-		for n, invariant := range report.Invariants {
-			if invariant.Number == moneyAddsUp {
-				found = len(invariant.Broken)
-				if n != len(report.Invariants)-2 {
-					t.Errorf("%s: invariant 5 is the %dth line", name, n)
-				}
-			}
-		}
-		if found != c.broken || found >= 0 && (report.Paying != 2 || len(report.Money) != 1) {
-			t.Errorf("%s: broken %d, want %d: %+v", name, found, c.broken, report)
-		}
-	}
-}
-
 // Results of a server's own reach whoever waits, as those of the worker do.
 func TestHerald(t *testing.T) {
 	t.Parallel()

@@ -28,6 +28,9 @@ type DeadEngine interface {
 type DeadLedger interface {
 	// Order returns an order, or [flashsale.ErrNotFound].
 	Order(ctx context.Context, no flashsale.OrderNo) (flashsale.Order, error)
+	// Discard keeps that an order which Redis accepted is dropped, and why: its sequence is
+	// accounted for.
+	Discard(ctx context.Context, item flashsale.ItemID, order flashsale.Discarded, reason string) error
 }
 
 // DeadLettersConfig configures [DeadLetters].
@@ -121,60 +124,19 @@ func (d *DeadLetters) Retry(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("retry dead letter: %w", err)
 	}
-	if err := d.retry(ctx, p, entry); err != nil {
-		return fmt.Errorf("retry dead letter %s: %w", id, err)
-	}
-	return nil
-}
-
-func (d *DeadLetters) retry(ctx context.Context, partition int, entry string) error {
-	keys := []string{engine.DeadKey(partition), engine.OrdersKey(partition)}
+	keys := []string{engine.DeadKey(p), engine.OrdersKey(p)}
 	reply, err := deadRetryScript.Run(ctx, d.client, keys, entry).Int64Slice()
 	switch {
 	case err != nil:
-		return err
+		return fmt.Errorf("retry dead letter %s: %w", id, err)
 	case len(reply) != 1:
-		return errReply
+		return fmt.Errorf("retry dead letter %s: %w", id, errReply)
 	case reply[0] == lua.DeadRetryGone:
-		return flashsale.ErrNotFound
+		return fmt.Errorf("retry dead letter %s: %w", id, flashsale.ErrNotFound)
 	case reply[0] == lua.DeadRetryForeign:
-		return fmt.Errorf("it does not hold an order: %w", flashsale.ErrConflict)
+		return fmt.Errorf("retry dead letter %s: it does not hold an entry: %w", id, flashsale.ErrConflict)
 	}
 	return nil
-}
-
-// retryPage is how many dead letters RetryAll reads at once.
-const retryPage = 1000
-
-// RetryAll puts all dead letters that there are now back into their streams, and says how many
-// those were and how many hold no order and were left. One that comes back meanwhile is not
-// tried twice.
-func (d *DeadLetters) RetryAll(ctx context.Context) (retried, left int, err error) {
-	for p := range d.config.Partitions {
-		newest, err := d.client.XRevRangeN(ctx, engine.DeadKey(p), "+", "-", 1).Result()
-		if err != nil {
-			return retried, left, fmt.Errorf("retry %s: %w", engine.DeadKey(p), err)
-		}
-		for from := "-"; len(newest) > 0 && from != ""; {
-			page, err := d.client.XRangeN(ctx, engine.DeadKey(p), from, newest[0].ID, retryPage).Result()
-			if err != nil {
-				return retried, left, fmt.Errorf("retry %s: %w", engine.DeadKey(p), err)
-			}
-			from = ""
-			for _, entry := range page {
-				switch err := d.retry(ctx, p, entry.ID); {
-				case err == nil:
-					retried++
-				case errors.Is(err, flashsale.ErrConflict):
-					left++
-				case !errors.Is(err, flashsale.ErrNotFound):
-					return retried, left, fmt.Errorf("retry dead letter %d/%s: %w", p, entry.ID, err)
-				}
-				from = "(" + entry.ID
-			}
-		}
-	}
-	return retried, left, nil
 }
 
 // Drop removes a dead letter for ever and gives its units back, so that the user may buy again,
@@ -192,8 +154,9 @@ func (d *DeadLetters) Drop(ctx context.Context, id string) error {
 	if len(found) == 0 {
 		return fmt.Errorf("drop dead letter %s: %w", id, flashsale.ErrNotFound)
 	}
-	if order, ok := newDeadLetter(p, found[0]).order(); ok {
-		if err := d.release(ctx, order); err != nil {
+	letter := newDeadLetter(p, found[0])
+	if order, ok := letter.order(); ok {
+		if err := d.release(ctx, order, letter.Reason); err != nil {
 			return fmt.Errorf("drop dead letter %s: %w", id, err)
 		}
 	}
@@ -203,15 +166,24 @@ func (d *DeadLetters) Drop(ctx context.Context, id string) error {
 	return nil
 }
 
-// release gives an order's units back unless the ledger holds that very order: then its units
-// are the ledger's, and the dead letter is but a spoiled copy.
-func (d *DeadLetters) release(ctx context.Context, order flashsale.Order) error {
+// release gives an order's units back, and keeps that it did, unless the ledger holds that very
+// order: then its units are the ledger's, and the dead letter is but a spoiled copy.
+func (d *DeadLetters) release(ctx context.Context, order flashsale.Order, reason string) error {
 	stored, err := d.config.Ledger.Order(ctx, order.OrderNo)
 	switch {
 	case err == nil && stored.ItemID == order.ItemID && stored.User == order.User:
 		return nil
 	case err != nil && !errors.Is(err, flashsale.ErrNotFound):
 		return err
+	}
+	if order.Generation > 0 && order.Sequence > 0 {
+		err := d.config.Ledger.Discard(ctx, order.ItemID, flashsale.Discarded{
+			OrderNo: order.OrderNo, User: order.User, Quantity: order.Quantity,
+			Generation: order.Generation, Sequence: order.Sequence,
+		}, reason)
+		if err != nil {
+			return err
+		}
 	}
 	_, err = d.config.Engine.Release(ctx, order.ItemID, []engine.Held{{OrderNo: order.OrderNo, User: order.User}})
 	if !errors.Is(err, engine.ErrNotReady) {
@@ -228,7 +200,10 @@ func (d *DeadLetters) release(ctx context.Context, order flashsale.Order) error 
 func (l DeadLetter) order() (order flashsale.Order, ok bool) {
 	no, noErr := flashsale.ParseID[flashsale.OrderNo](l.Fields["order"])
 	item, itemErr := flashsale.ParseID[flashsale.ItemID](l.Fields["item"])
-	order = flashsale.Order{OrderNo: no, ItemID: item, User: l.Fields["user"]}
+	order = flashsale.Order{OrderNo: no, ItemID: item, User: l.Fields["user"], IdempotencyKey: l.Fields["key"]}
+	order.Quantity, _ = strconv.Atoi(l.Fields["qty"])
+	order.Generation, _ = strconv.ParseInt(l.Fields["gen"], 10, 64)
+	order.Sequence, _ = strconv.ParseInt(l.Fields["seq"], 10, 64)
 	return order, noErr == nil && itemErr == nil && flashsale.ValidUser(order.User)
 }
 

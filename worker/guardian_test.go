@@ -83,7 +83,7 @@ func (s *setup) wantClean(t *testing.T) {
 	t.Helper()
 	a := s.auditor(50 * time.Millisecond)
 	stacktest.Eventually(t, patience, func() error {
-		report, err := a.Audit(t.Context())
+		report, err := a.Audit(t.Context(), AuditScope{})
 		if err == nil && (!report.OK || report.Moving) {
 			err = errors.New(report.String())
 		}

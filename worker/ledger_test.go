@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -110,6 +111,98 @@ func (l *fakeLedger) SetPaused(_ context.Context, id flashsale.ItemID, paused bo
 	}
 	l.owe(flashsale.OutboxRow{Kind: kind, ItemID: id})
 	return *item, nil
+}
+
+func (l *fakeLedger) AuditItems(_ context.Context, after flashsale.ItemID, limit int, _ bool) (items []flashsale.Item, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.away {
+		return nil, errAway
+	}
+	for _, id := range slices.Sorted(maps.Keys(l.items)) {
+		if id > after && len(items) < limit {
+			items = append(items, *l.items[id])
+		}
+	}
+	return items, nil
+}
+
+// Examine gives the orders in two pages, as one of many might be given.
+func (l *fakeLedger) Examine(_ context.Context, id flashsale.ItemID, asked []flashsale.OrderNo,
+	visit func(*flashsale.ItemBooks, []flashsale.Order) error,
+) (flashsale.ItemBooks, error) {
+	books, orders := l.books(id, asked)
+	half := len(orders) / 2
+	for _, page := range [][]flashsale.Order{nil, orders[:half], orders[half:]} {
+		if err := visit(&books, page); err != nil {
+			return books, err
+		}
+	}
+	return books, nil
+}
+
+func (l *fakeLedger) books(id flashsale.ItemID, asked []flashsale.OrderNo) (books flashsale.ItemBooks, orders []flashsale.Order) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	books = flashsale.ItemBooks{
+		Item: *l.items[id], Seals: l.seals[id], Discarded: l.discarded[id], Unknown: make(map[flashsale.OrderNo]bool), Holdings: true,
+	}
+	books.Sequence = l.sequence(books.Item)
+	for _, row := range l.outbox {
+		if row.ItemID == id {
+			books.Owed = append(books.Owed, row)
+		}
+	}
+	for _, no := range asked {
+		if order, ok := l.orders[no]; !ok || order.ItemID != id {
+			books.Unknown[no] = true
+		}
+	}
+	for _, order := range l.orders {
+		if order.ItemID == id {
+			orders = append(orders, order)
+		}
+	}
+	slices.SortFunc(orders, func(a, b flashsale.Order) int {
+		return cmp.Or(cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.OrderNo, b.OrderNo))
+	})
+	return books, orders
+}
+
+func (l *fakeLedger) LookUp(_ context.Context, numbers []flashsale.OrderNo) (map[flashsale.OrderNo]flashsale.OwedOrder, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	found := make(map[flashsale.OrderNo]flashsale.OwedOrder)
+	for _, no := range numbers {
+		if order, ok := l.orders[no]; ok {
+			owed := slices.ContainsFunc(l.outbox, func(row flashsale.OutboxRow) bool { return row.OrderNo == no })
+			found[no] = flashsale.OwedOrder{Order: order, Owed: owed}
+		}
+	}
+	return found, nil
+}
+
+func (l *fakeLedger) Owed(context.Context) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return int64(len(l.outbox)), nil
+}
+
+func (l *fakeLedger) Seal(_ context.Context, id flashsale.ItemID, generation int64, seal flashsale.Seal) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seals[id] == nil {
+		l.seals[id] = make(map[int64]flashsale.Seal)
+	}
+	l.seals[id][generation] = seal
+	return nil
+}
+
+func (l *fakeLedger) Discard(_ context.Context, id flashsale.ItemID, order flashsale.Discarded, _ string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.discarded[id] = append(l.discarded[id], order)
+	return nil
 }
 
 func (l *fakeLedger) Order(_ context.Context, no flashsale.OrderNo) (flashsale.Order, error) {

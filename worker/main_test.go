@@ -55,7 +55,7 @@ func newSetupOn(t testing.TB, url string) *setup {
 			t.Error(err)
 		}
 	})
-	e, err := engine.New(t.Context(), engine.Config{RedisURL: url, Registry: engine.NewMemoryRegistry()})
+	e, err := engine.New(t.Context(), engine.Config{RedisURL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,8 @@ type fakeLedger struct {
 	outbox    []flashsale.OutboxRow
 	rows      int64
 	last      map[holder]flashsale.OrderNo // the newest order that was not refused
-	overLimit map[flashsale.ItemID]int
+	discarded map[flashsale.ItemID][]flashsale.Discarded
+	seals     map[flashsale.ItemID]map[int64]flashsale.Seal
 	away      bool
 	persists  int
 }
@@ -229,7 +230,8 @@ func newFakeLedger() *fakeLedger {
 		orders:    make(map[flashsale.OrderNo]flashsale.Order),
 		applied:   make(map[flashsale.OrderNo]int),
 		last:      make(map[holder]flashsale.OrderNo),
-		overLimit: make(map[flashsale.ItemID]int),
+		discarded: make(map[flashsale.ItemID][]flashsale.Discarded),
+		seals:     make(map[flashsale.ItemID]map[int64]flashsale.Seal),
 	}
 	l.addItem(1, 1_000_000)
 	return l
@@ -282,6 +284,7 @@ func (l *fakeLedger) store(orders []flashsale.Order) []flashsale.Result {
 			} else {
 				item.Stock -= int64(order.Quantity)
 				stored.Status = flashsale.Unpaid
+				stored.AmountFen = item.PriceFen * int64(order.Quantity)
 				l.last[holder{order.User, order.ItemID}] = order.OrderNo
 				stored.PayDeadline = time.Now().Add(item.PayTimeout)
 			}
@@ -384,42 +387,6 @@ func (l *fakeLedger) NextDeadline(context.Context) (next time.Time, err error) {
 		}
 	}
 	return next, nil
-}
-
-func (l *fakeLedger) Figures(context.Context) (flashsale.Figures, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	figures := flashsale.Figures{Outbox: len(l.outbox)}
-	for id, item := range l.items {
-		f := flashsale.ItemFigures{Item: *item, UsersOverLimit: l.overLimit[id]}
-		for _, order := range l.orders {
-			if order.ItemID == id && order.Status.Live() {
-				f.LiveUnits += int64(order.Quantity)
-			}
-			if order.ItemID == id && order.Generation == item.Generation {
-				f.Sequence = max(f.Sequence, order.Sequence)
-			}
-		}
-		for _, row := range l.outbox {
-			if row.ItemID == id {
-				f.OwedUnits += int64(row.Quantity)
-			}
-		}
-		figures.Items = append(figures.Items, f)
-	}
-	return figures, nil
-}
-
-func (l *fakeLedger) Known(_ context.Context, orders []flashsale.OrderNo) (map[flashsale.OrderNo]flashsale.Status, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	known := make(map[flashsale.OrderNo]flashsale.Status)
-	for _, no := range orders {
-		if order, ok := l.orders[no]; ok {
-			known[no] = order.Status
-		}
-	}
-	return known, nil
 }
 
 func (l *fakeLedger) Item(_ context.Context, id flashsale.ItemID) (flashsale.Item, error) {

@@ -35,10 +35,10 @@ type metrics struct {
 	streamLag     *prometheus.GaugeVec
 	streamPending *prometheus.GaugeVec
 	deadLength    *prometheus.GaugeVec
-	stands        *prometheus.GaugeVec
 	outbox        prometheus.Gauge
 	outboxWaiting prometheus.Gauge
 	suspects      prometheus.Gauge
+	audited       prometheus.Gauge
 
 	gap    *prometheus.GaugeVec // by item
 	broken *prometheus.GaugeVec // by invariant
@@ -88,8 +88,6 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		streamLag:     gauges("flashsale_stream_lag", "Entries that no consumer has read yet.", "partition"),
 		streamPending: gauges("flashsale_stream_pending", "Entries read but not acknowledged.", "partition"),
 		deadLength:    gauges("flashsale_dead_length", "Entries in the dead stream.", "partition"),
-		stands: gauges("flashsale_consumer_stands",
-			"1 while the ledger does not take the batch that the consumer has in hand.", "partition"),
 		outbox: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "flashsale_outbox_rows", Help: "Outbox rows not carried out, as the last audit saw them.",
 		}),
@@ -101,6 +99,10 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "flashsale_suspect_items",
 			Help: "Items whose account in Redis is lost, old or not compared with the ledger since a restart.",
 		}),
+		audited: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "flashsale_audit_timestamp_seconds",
+			Help: "When this worker's last audit ended, in seconds since 1970; 0: another worker audits.",
+		}),
 		gap: gauges("flashsale_conservation_gap",
 			"Units too many (above 0) or stranded (below 0), as the last audit saw them.", "item"),
 		broken: gauges("flashsale_invariant_broken", "1 while the last audit found the invariant broken.", "invariant"),
@@ -111,12 +113,19 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.batchSize, m.persistSeconds, m.persisted, m.rejected, m.cancelled, m.deadLettered, m.lost,
-		m.claimed, m.rebuilt, m.preheated, m.paused, m.relayed, m.faults, m.streamLength, m.streamLag, m.streamPending, m.deadLength, m.stands,
-		m.outbox, m.outboxWaiting, m.suspects, m.gap, m.broken,
+		m.claimed, m.rebuilt, m.preheated, m.paused, m.relayed, m.faults, m.streamLength, m.streamLag, m.streamPending, m.deadLength,
+		m.outbox, m.outboxWaiting, m.suspects, m.audited, m.gap, m.broken,
 	} {
 		errs = append(errs, registerer.Register(c))
 	}
 	return m, errors.Join(errs...)
+}
+
+// forgetAudit ends the series of the audits: this worker makes none.
+func (m *metrics) forgetAudit() {
+	m.gap.Reset()
+	m.broken.Reset()
+	m.audited.Set(0)
 }
 
 // sampler measures the streams from time to time.

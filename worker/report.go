@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,8 +17,15 @@ const (
 	neverOversold = 1
 	withinLimit   = 2
 	conservation  = 3
+	nothingLost   = 4
 	moneyAddsUp   = 5
 	atRest        = 6
+)
+
+// Bounds of a report: beyond them it counts, and leaves out what is right.
+const (
+	reportLines = 100
+	reportItems = 10_000
 )
 
 // Report is the result of an audit.
@@ -28,23 +37,28 @@ type Report struct {
 
 	Money   []flashsale.MoneyFigures `json:"money,omitempty"` // by the way of paying
 	Paying  int                      `json:"paying"`          // payments and refunds under way
-	Stream  int64                    `json:"stream"`          // entries of all partitions
-	Pending int64                    `json:"pending"`         // of them read but not acknowledged
+	Stream  int64                    `json:"stream"`          // orders of all partitions, and entries that are none
+	Pending int64                    `json:"pending"`         // entries read but not acknowledged
 	Outbox  int64                    `json:"outbox"`
-	Dead    int64                    `json:"dead"` // dead letters: their units are stranded until re-driven or dropped
+	Dead    int64                    `json:"dead"` // dead letters: their units are stranded until retried or dropped
 }
 
-// Invariant is one of the invariants of the design with what breaks it, a line each.
+// Invariant is one of the invariants of the design, with the figures of all items together and
+// what breaks it, a line each.
 type Invariant struct {
-	Number int      `json:"number"`
-	Name   string   `json:"name"`
-	OK     bool     `json:"ok"`
-	Broken []string `json:"broken,omitempty"`
+	Number  int              `json:"number"`
+	Name    string           `json:"name"`
+	OK      bool             `json:"ok"`
+	Figures map[string]int64 `json:"figures"`
+	Broken  []string         `json:"broken,omitempty"`
+
+	more int // lines left out
 }
 
-// ItemReport is the sum of an item's units.
+// ItemReport is the sum of an item's units, and of its orders.
 type ItemReport struct {
 	ItemID      flashsale.ItemID `json:"item"`
+	OK          bool             `json:"ok"`
 	Total       int64            `json:"total"`
 	RedisStock  int64            `json:"redis_stock"`  // 0 when Redis does not hold the item
 	LiveUnits   int64            `json:"live_units"`   // in live orders of the ledger
@@ -54,7 +68,16 @@ type ItemReport struct {
 	Slack       int64            `json:"slack"`        // 0: the sum is exact; else what was moving
 	Oversold    bool             `json:"oversold"`     // more was sold than there is, or more is on sale
 
+	Orders        int64 `json:"orders"`         // of the ledger, whatever became of them
+	Sequences     int64 `json:"sequences"`      // distinct ones of this generation's orders in the ledger
+	Highest       int64 `json:"highest"`        // of them
+	RedisSequence int64 `json:"redis_sequence"` // orders that Redis has accepted in this generation
+	Waiting       int64 `json:"waiting"`        // orders in the stream, and dead letters, that the ledger does not know
+	Buyers        int64 `json:"buyers"`         // orders that hold units by what Redis says
+	ProvedAtMS    int64 `json:"proved_at_ms"`
+
 	paused bool
+	seals  map[int64]flashsale.Seal // of generations that are over and have none yet
 }
 
 // String is the report for people: a line each invariant, one more for each break.
@@ -86,175 +109,156 @@ func (r Report) String() string {
 	return b.String()
 }
 
-// judge makes a report of a sample. What takes two looks is broken only if it was so in the
-// previous sample too; without one it is, and so makes the caller look again.
-func (s *sample) judge(previous, first *sample) Report {
-	r := Report{
-		Items:   make([]ItemReport, 0, len(s.figures.Items)),
-		Stream:  int64(len(s.stream.units) + s.stream.unreadable),
-		Pending: s.stream.pending,
-		Outbox:  int64(s.figures.Outbox),
-		Dead:    s.stream.dead,
+// add puts a line under the invariant.
+func (i *Invariant) add(line string) {
+	if len(i.Broken) < reportLines {
+		i.Broken = append(i.Broken, line)
+	} else {
+		i.more++
 	}
-	oversold := Invariant{Number: neverOversold, Name: "no item is oversold"}
-	limit := Invariant{Number: withinLimit, Name: "no user holds more than an item's limit"}
-	sum := Invariant{Number: conservation, Name: "every unit is in stock, in an order or on its way between"}
-	rest := Invariant{Number: atRest, Name: "at rest, stream, pending entries list and outbox are empty"}
-	for _, item := range s.figures.Items {
-		ledger := ledgerFault(item)
-		oversold.add(ledger)
-		if item.UsersOverLimit > 0 {
-			limit.add(fmt.Sprintf("item %d: %d users hold more than %d units", item.ID, item.UsersOverLimit, item.Limit))
-		}
-		figures, fault := s.conserve(item)
-		if !previous.alsoBroken(item.ID) {
-			figures.Gap, fault = 0, "" // seen once: look again first
-		}
-		sum.add(fault)
-		figures.Oversold, figures.paused = ledger != "" || figures.Gap > 0, item.Paused
-		if s.after[item.ID].State == engine.StateRebuilding {
-			rest.add(fmt.Sprintf("item %d: off sale until it is rebuilt", item.ID))
-		}
-		r.Items = append(r.Items, figures)
-	}
-	if r.Dead > 0 && len(sum.Broken) > 0 {
-		sum.add(fmt.Sprintf("%d dead letters hold units until they are re-driven or dropped", r.Dead))
-	}
-	if r.Stream+r.Pending+r.Outbox > 0 {
-		r.Moving = first != nil && s.movedSince(first)
-		if !r.Moving {
-			rest.add(fmt.Sprintf("%d stream entries (%d unreadable), %d pending, %d outbox rows are left",
-				r.Stream, s.stream.unreadable, r.Pending, r.Outbox))
-		}
-	}
-	r.OK = true
-	invariants := []Invariant{oversold, limit, sum, rest}
-	if s.money != nil {
-		r.Money, r.Paying = s.money.Figures, s.money.Open
-		invariants = slices.Insert(invariants, len(invariants)-1, s.judgeMoney(previous))
-	}
-	for _, invariant := range invariants {
-		invariant.OK = len(invariant.Broken) == 0
-		r.OK = r.OK && invariant.OK
-		r.Invariants = append(r.Invariants, invariant)
+}
+
+// reporter gathers a report.
+type reporter struct {
+	Report
+
+	byNumber map[int]*Invariant
+}
+
+func newReporter() *reporter {
+	r := &reporter{byNumber: make(map[int]*Invariant)}
+	r.Items = []ItemReport{}
+	for number, name := range map[int]string{
+		neverOversold: "no item is oversold",
+		withinLimit:   "no user holds more than an item's limit",
+		conservation:  "every unit is in stock, in an order or on its way between",
+		nothingLost:   "every accepted order is in one place, as it was decided, and both stores tell the same",
+		atRest:        "at rest, stream, pending entries list and outbox are empty",
+	} {
+		r.byNumber[number] = &Invariant{Number: number, Name: name, Figures: make(map[string]int64)}
 	}
 	return r
 }
 
-// judgeMoney is invariant 5. A contradiction that only one of two samples shows was a payment
-// under way.
-func (s *sample) judgeMoney(previous *sample) Invariant {
-	money := Invariant{Number: moneyAddsUp, Name: "every payment is an order's, or given back, once"}
-	for _, m := range s.money.Figures {
-		if m.Received != m.Held+m.Refunding+m.Refunded {
-			money.add(fmt.Sprintf("%s: received %d is not held %d + refunding %d + refunded %d",
-				m.Method, m.Received, m.Held, m.Refunding, m.Refunded))
+// item takes in what was found out about an item, and what two looks agree is wrong with it.
+func (r *reporter) item(e *examination, confirmed findings) {
+	item := ItemReport{
+		ItemID: e.item.ID, OK: len(confirmed) == 0, Total: e.books.Total,
+		LiveUnits: e.liveUnits, StreamUnits: e.streamUnits, OwedUnits: e.owedUnits,
+		RedisStock: e.after.Stock, Slack: e.slack,
+		Orders: e.orders, Sequences: e.sequences.count, Highest: e.sequences.highest,
+		RedisSequence: e.before.Sequence, Waiting: e.waiting,
+		Buyers: e.buyers, ProvedAtMS: time.Now().UnixMilli(), paused: e.books.Paused,
+	}
+	for _, f := range confirmed {
+		switch f.kind {
+		case "too many":
+			item.Gap, item.Oversold = e.gap, true
+		case "stranded", "gone":
+			item.Gap = e.gap
+		case "oversold":
+			item.Oversold = true
+		}
+		r.byNumber[f.invariant].add(fmt.Sprintf("item %d: %s", item.ItemID, f))
+	}
+	if item.OK {
+		item.seals = e.seals
+		maps.DeleteFunc(item.seals, func(generation int64, _ flashsale.Seal) bool {
+			_, sealed := e.books.Seals[generation]
+			return sealed || generation >= e.books.Generation
+		})
+	}
+	r.sum(item, e)
+	if len(r.Items) < reportItems || !item.OK {
+		r.Items = append(r.Items, item)
+	}
+}
+
+// sum adds the item to the figures of the invariants.
+func (r *reporter) sum(item ItemReport, e *examination) {
+	for number, figures := range map[int]map[string]int64{
+		neverOversold: {"items": 1, "total": item.Total, "live_units": item.LiveUnits},
+		withinLimit:   {"live_orders": e.live, "users_over_limit": e.usersOver},
+		conservation: {
+			"total": item.Total, "redis_stock": item.RedisStock, "live_units": item.LiveUnits,
+			"stream_units": item.StreamUnits, "owed_units": item.OwedUnits, "gap": item.Gap,
+		},
+		nothingLost: {
+			"orders": item.Orders, "sequences": item.Sequences, "highest": item.Highest,
+			"redis_sequence": item.RedisSequence, "waiting": item.Waiting, "buyers": item.Buyers,
+			"live_orders": e.live,
+		},
+	} {
+		for name, n := range figures {
+			r.byNumber[number].Figures[name] += n
 		}
 	}
-	for _, line := range s.money.Broken {
-		if previous == nil || previous.money == nil || slices.Contains(previous.money.Broken, line) {
-			money.add(line)
+	if e.after.State == engine.StateRebuilding {
+		r.byNumber[atRest].Figures["rebuilding"]++
+	}
+}
+
+// money is invariant 5.
+func (r *reporter) money(m flashsale.MoneyReport) {
+	r.Money, r.Paying = m.Figures, m.Open
+	invariant := &Invariant{
+		Number: moneyAddsUp, Name: "every payment is an order's, or given back, once",
+		Figures: map[string]int64{"under_way": int64(m.Open)},
+	}
+	r.byNumber[moneyAddsUp] = invariant
+	for _, f := range m.Figures {
+		for name, n := range map[string]int64{
+			"received": f.Received, "held": f.Held, "refunding": f.Refunding, "refunded": f.Refunded,
+		} {
+			invariant.Figures[string(f.Method)+"_"+name] = n
+		}
+		if f.Received != f.Held+f.Refunding+f.Refunded {
+			invariant.add(fmt.Sprintf("%s: received %d is not held %d + refunding %d + refunded %d",
+				f.Method, f.Received, f.Held, f.Refunding, f.Refunded))
 		}
 	}
-	return money
-}
-
-func (i *Invariant) add(line string) {
-	if line != "" {
-		i.Broken = append(i.Broken, line)
+	for _, line := range m.Broken {
+		invariant.add(line)
 	}
 }
 
-// ledgerFault tells where the ledger contradicts itself, which one snapshot shows exactly.
-func ledgerFault(item flashsale.ItemFigures) string {
-	switch {
-	case item.LiveUnits > item.Total:
-		return fmt.Sprintf("item %d: oversold, %d units in live orders of %d", item.ID, item.LiveUnits, item.Total)
-	case item.Stock+item.LiveUnits != item.Total:
-		return fmt.Sprintf("item %d: the ledger's stock %d and live orders %d do not add up to %d",
-			item.ID, item.Stock, item.LiveUnits, item.Total)
+// rest is invariant 6: what is left at the end of the audit, unless it has moved since its start.
+func (r *reporter) rest(first, last motion) {
+	rest := r.byNumber[atRest]
+	for _, p := range last.partitions {
+		r.Pending, r.Dead = r.Pending+p.pending, r.Dead+p.dead
 	}
-	return ""
+	r.Stream, r.Outbox = last.orders+last.unreadable, last.outbox
+	for name, n := range map[string]int64{
+		"stream": r.Stream, "pending": r.Pending, "outbox": r.Outbox, "dead": r.Dead,
+	} {
+		rest.Figures[name] = n
+	}
+	for _, key := range last.wrong {
+		rest.add(key + " is not a stream")
+	}
+	if last.left() == 0 {
+		return
+	}
+	r.Moving = first.outbox != last.outbox || !slices.Equal(first.partitions, last.partitions)
+	if !r.Moving {
+		rest.add(fmt.Sprintf("%d stream entries (%d unreadable), %d pending, %d outbox rows are left",
+			r.Stream, last.unreadable, r.Pending, r.Outbox))
+	}
 }
 
-// alsoBroken reports whether the item's sum was wrong in this sample as well. A missing sample
-// contradicts nothing.
-func (s *sample) alsoBroken(item flashsale.ItemID) bool {
-	if s == nil {
-		return true
-	}
-	for _, figures := range s.figures.Items {
-		if figures.ID == item {
-			_, fault := s.conserve(figures)
-			return fault != ""
+// report is what was gathered.
+func (r *reporter) report() Report {
+	r.OK = true
+	slices.SortFunc(r.Items, func(a, b ItemReport) int { return cmp.Compare(a.ItemID, b.ItemID) })
+	for _, number := range slices.Sorted(maps.Keys(r.byNumber)) {
+		invariant := r.byNumber[number]
+		invariant.OK = len(invariant.Broken) == 0
+		if invariant.more > 0 {
+			invariant.Broken = append(invariant.Broken, fmt.Sprintf("and %d more", invariant.more))
 		}
+		r.OK = r.OK && invariant.OK
+		r.Invariants = append(r.Invariants, *invariant)
 	}
-	return false
-}
-
-// conserve adds an item's units up, between the bounds that [Auditor] derives.
-func (s *sample) conserve(item flashsale.ItemFigures) (r ItemReport, fault string) {
-	before, wasThere := s.before[item.ID]
-	after, isThere := s.after[item.ID]
-	r = ItemReport{
-		ItemID: item.ID, Total: item.Total, RedisStock: after.Stock, LiveUnits: item.LiveUnits,
-		StreamUnits: s.unknownAfter[item.ID], OwedUnits: item.OwedUnits,
-	}
-	switch {
-	case item.Generation == 0:
-		return r, "" // not on sale yet: nothing but the ledger to ask
-	case !isThere && !wasThere && over(item) && s.unknownBefore[item.ID] == 0:
-		return r, "" // removed from Redis after its sale
-	case !isThere && !wasThere:
-		r.Gap = r.LiveUnits + r.StreamUnits + r.OwedUnits - r.Total
-		return r, fmt.Sprintf("item %d: not in Redis, though loaded %d times: run `flashsale sale rebuild`",
-			item.ID, item.Generation)
-	case before.State == engine.StateRebuilding || after.State == engine.StateRebuilding:
-		return r, "" // behind a fence: the guardian is comparing it
-	case isThere != wasThere || before.Generation != after.Generation:
-		return r, "" // being loaded or rebuilt at this moment
-	case after.Generation != item.Generation:
-		return r, fmt.Sprintf("item %d: Redis holds generation %d, the ledger %d: run `flashsale sale rebuild`",
-			item.ID, after.Generation, item.Generation)
-	case after.Sequence < item.Sequence:
-		return r, fmt.Sprintf("item %d: Redis is at order %d, the ledger has seen %d: Redis lost writes, run `flashsale sale rebuild`",
-			item.ID, after.Sequence, item.Sequence)
-	}
-
-	var back int64 // units that may have come back between the two looks at the account
-	if before.Epoch != after.Epoch {
-		back = max(0, after.Stock-before.Stock+(after.Sequence-before.Sequence)*int64(item.Limit))
-	}
-	lowest := after.Stock + s.unknownAfter[item.ID] + item.LiveUnits - back // nothing owed any more
-	highest := before.Stock + s.unknownBefore[item.ID] + item.LiveUnits + item.OwedUnits + back
-	r.Slack = highest - lowest
-	switch {
-	case lowest > item.Total:
-		r.Gap = lowest - item.Total
-		fault = fmt.Sprintf("item %d: %d units too many: ", item.ID, r.Gap)
-	case highest < item.Total:
-		r.Gap = highest - item.Total
-		fault = fmt.Sprintf("item %d: %d units stranded: ", item.ID, -r.Gap)
-	default:
-		return r, ""
-	}
-	return r, fault + fmt.Sprintf("redis %d + live %d + stream %d + owed %d, but total %d",
-		r.RedisStock, r.LiveUnits, r.StreamUnits, r.OwedUnits, r.Total)
-}
-
-func over(item flashsale.ItemFigures) bool { return time.Now().After(item.ClosesAt) }
-
-// movedSince reports whether anything went on between two samples.
-func (s *sample) movedSince(first *sample) bool {
-	return s.stream.oldest != first.stream.oldest || s.stream.pending != first.stream.pending ||
-		len(s.stream.units) != len(first.stream.units) ||
-		s.figures.Outbox != first.figures.Outbox || movements(s.after) != movements(first.after)
-}
-
-// movements counts what the accounts have seen.
-func movements(accounts map[flashsale.ItemID]engine.Account) (n int64) {
-	for _, account := range accounts {
-		n += account.Sequence + account.Epoch
-	}
-	return n
+	return r.Report
 }

@@ -78,7 +78,7 @@ func TestAudit_Fenced(t *testing.T) {
 	if _, err := s.engine.Fence(t.Context(), 1, "fence"); err != nil {
 		t.Fatal(err)
 	}
-	report, err := s.auditor(50 * time.Millisecond).Audit(t.Context())
+	report, err := s.auditor(50*time.Millisecond).Audit(t.Context(), AuditScope{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,17 +18,15 @@ type Ledger interface {
 	Persister
 	Outbox
 	Deadlines
-	AuditLedger
 	GuardLedger
-	PauseLedger
 	ScheduleLedger
+	WatchLedger
 }
 
 // Persister stores orders. One transaction a call, one result for each order, in order; the
-// slice is the caller's again afterwards. A [flashsale.UnstorableError] names the orders that can
-// never be stored, and nothing was; after any other error the batch is offered again.
-// [flashsale.ErrRefused] says that an operator must act first. An order that was stored before
-// gets its present state as its result.
+// slice is the caller's again afterwards. An error that wraps [flashsale.ErrPermanent] means
+// that at least one of the orders can never be stored; any other that none was, as far as is
+// known. An order that was stored before gets its present state as its result.
 type Persister interface {
 	Persist(ctx context.Context, orders []flashsale.Order) ([]flashsale.Result, error)
 }
@@ -47,7 +45,6 @@ type Worker struct {
 	metrics *metrics
 	ran     atomic.Bool
 
-	stands       []*stand // by partition
 	relayWake    wake
 	cancelWake   wake
 	scheduleWake wake
@@ -70,14 +67,10 @@ func New(config Config) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker: register metrics: %w", err)
 	}
-	w := &Worker{
+	return &Worker{
 		config: config, metrics: metrics,
 		relayWake: newWake(), cancelWake: newWake(), scheduleWake: newWake(),
-	}
-	for p := range config.Partitions {
-		w.stands = append(w.stands, newStand(p, metrics))
-	}
-	return w, nil
+	}, nil
 }
 
 // Wake makes the relay, the canceller and the scheduler look at the ledger now. Call it after a
@@ -123,8 +116,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 
 	var senders sync.WaitGroup // what may write to the outbox
-	for p, stand := range w.stands {
-		c := newConsumer(w.config, p, reader, client, w.metrics, w.relayWake, stand)
+	for p := range w.config.Partitions {
+		c := newConsumer(w.config, p, reader, client, w.metrics, w.relayWake)
 		senders.Go(func() { c.run(ctx, work) })
 	}
 	canceller := newCanceller(w.config, newHerald(w.config.Logger, w.config.OnResults, client).tell, w.metrics, w.cancelWake, w.relayWake)
@@ -152,7 +145,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			Engine: w.config.Engine, Ledger: w.config.Ledger, Money: w.config.Money,
 			Partitions: w.config.Partitions,
 		}.withDefaults(), client)
-		watcher := newAuditWatcher(w.config, auditor, w.metrics)
+		watcher := newAuditWatcher(w.config, auditor, locks, w.metrics)
 		others.Go(func() { watcher.run(ctx) })
 	}
 

@@ -14,16 +14,24 @@ import (
 type auditCommand struct {
 	stores `embed:""`
 	JSON   bool `name:"json" help:"Print the report as JSON."`
+	Full   bool `help:"Take the items too that have left Redis for good. It reads every order there is."`
 }
 
 // Run proves the invariants. A broken one is exit code 1; so is an audit that cannot be made.
 func (c *auditCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
-	r, err := openRooms(ctx, c.stores, logger, looking)
+	r, err := openRooms(ctx, c.stores, logger, nil)
 	if err != nil {
 		return err
 	}
 	defer r.close()
-	report, err := r.audit(ctx)
+	scope := worker.AuditScope{Full: c.Full}
+	if isTerminal(out) {
+		scope.Progress = auditProgress(out)
+	}
+	report, err := r.audit(ctx, scope)
+	if scope.Progress != nil {
+		fmt.Fprint(out, eraseLine)
+	}
 	if err != nil {
 		return err
 	}
@@ -42,8 +50,22 @@ func (c *auditCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logg
 	return nil
 }
 
+// eraseLine takes a line of progress off a terminal.
+const eraseLine = "\r\x1b[K"
+
+// auditProgress shows people that a long audit goes on.
+func auditProgress(out io.Writer) func(worker.AuditProgress) {
+	var shown time.Time
+	return func(p worker.AuditProgress) {
+		if time.Since(shown) > barInterval {
+			shown = time.Now()
+			fmt.Fprintf(out, "%s%d items proved, %d orders read", eraseLine, p.Items, p.Orders)
+		}
+	}
+}
+
 // audit takes one report.
-func (r *rooms) audit(ctx context.Context) (worker.Report, error) {
+func (r *rooms) audit(ctx context.Context, scope worker.AuditScope) (worker.Report, error) {
 	money, err := r.newDesk(nil, nil, nil) // it adds up, it takes no payments
 	if err != nil {
 		return worker.Report{}, err
@@ -55,14 +77,14 @@ func (r *rooms) audit(ctx context.Context) (worker.Report, error) {
 		return worker.Report{}, err
 	}
 	defer auditor.Close()
-	return auditor.Audit(ctx)
+	return auditor.Audit(ctx, scope)
 }
 
 // auditAtRest audits until nothing is on its way any more, for at most the given time.
 func (r *rooms) auditAtRest(ctx context.Context, atMost time.Duration) (worker.Report, error) {
 	deadline := time.Now().Add(atMost)
 	for {
-		report, err := r.audit(ctx)
+		report, err := r.audit(ctx, worker.AuditScope{})
 		if err != nil || !report.Moving || time.Now().After(deadline) {
 			return report, err
 		}

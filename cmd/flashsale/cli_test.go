@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/redis/go-redis/v9"
 
 	"flashsale"
 	"flashsale/engine"
@@ -222,9 +220,8 @@ func TestSaleCommands(t *testing.T) {
 		{`items\[0\].pay_timeout_s must be from 1 to `, []string{"--item", good + ",pay_timeout_s=18446744075"}},
 		{`--opens-at "tomorrow" is neither now, nor a duration`, []string{"--item", good, "--opens-at", "tomorrow"}},
 		{`--opens-at "2026-11-11 20:00:00" is neither`, []string{"--item", good, "--opens-at", "2026-11-11 20:00:00"}},
-		{`closes_at_ms \(.*\) must be after opens_at_ms `, []string{"--item", good, "--duration", "0s"}},
-		{`closes_at_ms \(.*\) must be after opens_at_ms `, []string{"--item", good, "--duration=-1h"}},
-		{`closes_at_ms \d+ is 2020-01-01T01:00:00Z, which is over`, []string{"--item", good, "--opens-at", "2020-01-01T00:00:00Z"}},
+		{`closes_at_ms must be after opens_at_ms`, []string{"--item", good, "--duration", "0s"}},
+		{`closes_at_ms must be after opens_at_ms`, []string{"--item", good, "--duration=-1h"}},
 		{`opens_at_ms must be positive`, []string{"--item", good, "--opens-at", "1960-01-01T00:00:00Z"}},
 	} {
 		args := append([]string{"sale", "create"}, c.args...)
@@ -258,26 +255,14 @@ func TestSaleCommands(t *testing.T) {
 	}
 	i.expect(nil, exitOK, `\n1 .* +1000 +open\n`, "sale", "preheat", "1")
 	i.expect(nil, exitOK, `\n1 .* +1000 +open\n`, "sale", "show", "1")
-	i.expect(nil, exitOK, `\n1 +2030-11-11T\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d) +2030\S+ +2 +11.11\n$`, "sale", "list")
-	for _, command := range []string{"show", "preheat", "delete"} {
+	i.expect(nil, exitOK, `\n1 +2030-11-11 .* 2 +11.11\n$`, "sale", "list")
+	for _, command := range []string{"show", "preheat"} {
 		i.expect(nil, exitFailed, `^flashsale: sale 999: not found`, "sale", command, "999")
 		i.expect(nil, exitFailed, `id must be 1 to 19 digits`, "sale", command, "x")
 		i.expect(nil, exitFailed, `id must be 1 to 19 digits`, "sale", command, "99999999999999999999")
 		i.expect(nil, exitFailed, `not found`, "sale", command, "0")
 	}
 	i.expect(nil, exitOK, `\n3 +Now +1 +1 +7 +7 +7 +open\n$`, "sale", "create", "--name", "now", "--item", "product=Now,price_fen=1,stock=7", "--preheat")
-
-	// A sale made by mistake goes, out of both stores; one with an order stays.
-	i.expect(nil, exitOK, `\n4 +Oops .* +open\n$`, "sale", "create", "--name", "oops", "--item", "product=Oops,price_fen=1,stock=7", "--preheat")
-	i.expect(nil, exitOK, `^deleted: sale 3  oops\n$`, "sale", "delete", "3")
-	i.expect(nil, exitFailed, `^flashsale: sale 3: not found`, "sale", "show", "3")
-	if _, err := r.engine.Item(t.Context(), 4); !errors.Is(err, flashsale.ErrNotFound) {
-		t.Errorf("deleted, yet in redis: %v", err)
-	}
-	if reply, err := r.engine.Reserve(t.Context(), engine.Request{Item: 3, User: "ann", Quantity: 1}); err != nil || reply.Outcome != flashsale.Accepted {
-		t.Errorf("%+v %v", reply, err)
-	}
-	i.expect(nil, exitFailed, `^flashsale: somebody has bought from sale 2: it stays\n$`, "sale", "delete", "2") // pending: in Redis only
 
 	// Redis has lost an item that was loaded: preheating must not put its full stock on sale.
 	if err := i.redisClient().Del(t.Context(), engine.ItemKey(engine.Partition(3, 1), 3)).Err(); err != nil {
@@ -289,7 +274,7 @@ func TestSaleCommands(t *testing.T) {
 
 // Protects the audit, which the whole promise rests on: it is clean when all adds up, and each
 // break, planted by hand in either store, ends it with exit code 1 and a line that names the
-// invariant and the figures, for people and as JSON.
+// invariant and the figures, for people and as JSON. (TestAudit_Plants knows many more.)
 func TestAudit(t *testing.T) {
 	t.Parallel()
 	i := newInstallation(t)
@@ -308,8 +293,7 @@ func TestAudit(t *testing.T) {
 	w.stop() // nothing repairs what is broken now
 
 	partition := engine.Partition(item, 1)
-	itemKey, ordersKey := engine.ItemKey(partition, item), engine.OrdersKey(partition)
-	account := client.HGetAll(t.Context(), itemKey).Val()
+	itemKey := engine.ItemKey(partition, item)
 	set := func(field string, value any) func() error {
 		return func() error { return client.HSet(t.Context(), itemKey, field, value).Err() }
 	}
@@ -321,11 +305,6 @@ func TestAudit(t *testing.T) {
 			}
 			return err
 		}
-	}
-	stray := func() error {
-		return client.XAdd(t.Context(), &redis.XAddArgs{Stream: ordersKey, ID: "9999999999999-0", Values: map[string]any{
-			"order": "77", "item": item.String(), "user": "eve", "qty": "1", "gen": "1", "seq": "3", "at_ms": "1",
-		}}).Err()
 	}
 	if _, err := conn.Exec(t.Context(), `CREATE TABLE kept AS SELECT * FROM orders`); err != nil {
 		t.Fatal(err)
@@ -344,54 +323,25 @@ func TestAudit(t *testing.T) {
 			set("stock", 2), set("stock", 1),
 		},
 		{
-			"a unit lost in Redis",
-			map[int]string{3: `1 units stranded: redis 0 \+ live 2 \+ stream 0 \+ owed 0, but total 3`},
-			set("stock", 0), set("stock", 1),
-		},
-		{
 			"an order lost in PostgreSQL",
 			map[int]string{
-				1: `stock 1 and live orders 1 do not add up to 3`, 3: `1 units stranded: redis 1 \+ live 1`,
+				2: `holdings`, 3: `stock 1 and live orders 1 do not add up to 3`,
+				4: `order of sequence 1 is neither in the ledger nor in the stream`,
 			},
 			sql(`DELETE FROM orders WHERE user_id = 'ann'`), restore,
 		},
 		{
-			"an oversold item",
-			map[int]string{1: `oversold, 4 units in live orders of 3`, 3: `2 units too many: redis 1 \+ live 4`},
-			sql(`UPDATE orders SET quantity = 2`), sql(`UPDATE orders SET quantity = 1`),
-		},
-		{
-			"a user over the limit",
-			map[int]string{1: `oversold, 4 units in live orders of 3`, 2: `1 users hold more than 2 units`, 3: `2 units too many: redis 1 \+ live 4`},
+			"an oversold item and a user over the limit",
+			map[int]string{
+				1: `oversold, 4 units in live orders of 3`, 2: `1 users hold more than 2 units`,
+				3: `stock 1 and live orders 4 do not add up to 3`, 4: `unpaid order \d+ of 3 units costs`,
+			},
 			sql(`UPDATE orders SET quantity = 3 WHERE user_id = 'ann'`), sql(`UPDATE orders SET quantity = 1`),
-		},
-		{
-			"a stock that the ledger forgot",
-			map[int]string{1: `the ledger's stock 0 and live orders 2 do not add up to 3`},
-			sql(`UPDATE items SET stock = 0`), sql(`UPDATE items SET stock = 1`),
 		},
 		{
 			"an effect that nobody carries out",
 			map[int]string{6: `0 stream entries .*, 0 pending, 1 outbox rows are left`},
 			sql(`INSERT INTO outbox (kind, item_id, quantity) VALUES ('pause', $1, 0)`, int64(item)), sql(`DELETE FROM outbox`),
-		},
-		{
-			"an order that nobody persists",
-			map[int]string{
-				3: `1 units too many: redis 1 \+ live 2 \+ stream 1`, 6: `1 stream entries \(0 unreadable\), 0 pending`,
-			},
-			stray, func() error { return client.XDel(t.Context(), ordersKey, "9999999999999-0").Err() },
-		},
-		{
-			"an item that Redis forgot",
-			map[int]string{3: `not in Redis, though loaded 1 times`},
-			func() error { return client.Del(t.Context(), itemKey).Err() },
-			func() error { return client.HSet(t.Context(), itemKey, account).Err() },
-		},
-		{
-			"a Redis of before",
-			map[int]string{3: `Redis is at order 1, the ledger has seen 2: Redis lost writes`},
-			set("seq", 1), set("seq", account["seq"]),
 		},
 	} {
 		if err := c.plant(); err != nil {
@@ -459,7 +409,7 @@ func (i *installation) checkAudit(name string, broken map[int]string) {
 			i.t.Errorf("%s: no line like %s in\n%s", name, line, text.out)
 		}
 	}
-	if !slices.Equal(numbers, []int{1, 2, 3, 5, 6}) {
+	if !slices.Equal(numbers, []int{1, 2, 3, 4, 5, 6}) {
 		i.t.Errorf("%s: invariants %v", name, numbers)
 	}
 }

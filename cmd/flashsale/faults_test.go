@@ -481,7 +481,7 @@ func TestFaults_UnpaidUnitsAreSoldAgain(t *testing.T) {
 				return
 			default:
 			}
-			report, err := r.audit(t.Context())
+			report, err := r.audit(t.Context(), worker.AuditScope{})
 			if err == nil && !report.OK && !report.Moving {
 				err = fmt.Errorf("audit in mid-sale:\n%s", report)
 			}

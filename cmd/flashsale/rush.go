@@ -227,12 +227,18 @@ type bar struct {
 
 func newBar(out io.Writer, label string, total int) *bar {
 	b := &bar{out: out, label: label, total: total, stop: make(chan struct{}), stopped: make(chan struct{})}
-	if file, ok := out.(*os.File); ok {
-		info, err := file.Stat()
-		b.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
+	b.terminal = isTerminal(out)
 	go b.run()
 	return b
+}
+
+func isTerminal(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 func (b *bar) add(n int64) { b.done.Add(n) }

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 
 	"flashsale/engine"
-	"flashsale/server"
 	"flashsale/worker"
 )
 
@@ -46,7 +45,7 @@ type workCommand struct {
 // Run works until ctx ends: what is in hand is persisted and acknowledged, and what is being paid
 // or refunded is finished, first.
 func (c *workCommand) Run(ctx context.Context, logger *slog.Logger) error {
-	r, err := openRooms(ctx, c.stores, logger, numbering)
+	r, err := openRooms(ctx, c.stores, logger, nil)
 	if err != nil {
 		return err
 	}
@@ -58,7 +57,7 @@ func (c *workCommand) Run(ctx context.Context, logger *slog.Logger) error {
 	if w, err = r.newWorker(c.working); err != nil {
 		return err
 	}
-	ops, err := r.newOps(c.OpsAddr, server.Check{Name: "streams", Probe: w.Ready, Explained: true})
+	ops, err := r.newOps(c.OpsAddr)
 	if err != nil {
 		return err
 	}

@@ -58,11 +58,6 @@ func through[T any](seam func(T) T, room T) T {
 	return seam(room)
 }
 
-// numbering and looking say whether a command makes order or trade numbers, for which it leases a
-// node id.
-func numbering(*engine.Config)      {}
-func looking(config *engine.Config) { config.Passive = true }
-
 // openRooms connects to the stores. The databases must have their schemas.
 func openRooms(ctx context.Context, s stores, logger *slog.Logger, tune func(*engine.Config)) (*rooms, error) {
 	r := &rooms{logger: logger, metrics: prometheus.NewRegistry(), redisURL: s.RedisURL}
@@ -81,9 +76,10 @@ func openRooms(ctx context.Context, s stores, logger *slog.Logger, tune func(*en
 	}
 	config := engine.Config{
 		RedisURL: s.RedisURL, Partitions: s.Partitions, Logger: logger, Registerer: r.metrics,
-		Registry: r.ledger,
 	}
-	tune(&config)
+	if tune != nil {
+		tune(&config)
+	}
 	if r.engine, err = engine.New(ctx, config); err != nil {
 		r.ledger.Close()
 		return nil, err
@@ -142,8 +138,12 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		base: "http://" + listener.Addr().String(), ops: "http://" + opsListener.Addr().String(),
 	}
 	bound.Server, err = server.New(server.Config{
-		AdminToken:  s.AdminToken,
-		Audit:       func(ctx context.Context) (any, error) { return r.audit(ctx) },
+		AdminToken: s.AdminToken,
+		Audit: func(ctx context.Context, full bool, progress func(any)) (any, error) {
+			return r.audit(ctx, worker.AuditScope{
+				Full: full, Progress: func(p worker.AuditProgress) { progress(p) },
+			})
+		},
 		Checks:      r.checks(),
 		DevLogin:    s.DevLogin,
 		Durability:  r.engine.Durability,
@@ -183,14 +183,14 @@ type boundOps struct {
 	addr string
 }
 
-func (r *rooms) newOps(addr string, checks ...server.Check) (*boundOps, error) {
+func (r *rooms) newOps(addr string) (*boundOps, error) {
 	listener, err := listen(addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for operators: %w", err)
 	}
 	bound := &boundOps{addr: listener.Addr().String()}
 	bound.Ops, err = server.NewOps(server.OpsConfig{
-		Checks: append(r.checks(), checks...), Durability: r.engine.Durability, Gatherer: r.metrics,
+		Checks: r.checks(), Durability: r.engine.Durability, Gatherer: r.metrics,
 		Listener: listener, Logger: r.logger,
 	})
 	if err != nil {

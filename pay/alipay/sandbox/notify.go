@@ -92,9 +92,7 @@ func (s *Sandbox) noticeFields(trade *Trade, refund *Refund) map[string]string {
 		fields["gmt_close"] = wire.FormatTime(trade.ClosedAt)
 	}
 	if refund != nil {
-		if refund.RequestNo != "" {
-			fields["out_biz_no"] = refund.RequestNo
-		}
+		fields["out_biz_no"] = refund.RequestNo
 		fields["refund_fee"] = wire.FormatFen(trade.RefundedFen())
 		fields["gmt_refund"] = wire.FormatTime(refund.At) + ".000"
 	}

@@ -1,0 +1,169 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+
+	"flashsale"
+	"flashsale/engine"
+)
+
+// auditEntries is how many entries one XRANGE of an audit reads.
+const auditEntries = 1000
+
+// waiting are the orders that wait in Redis, by item: for the workers, or as dead letters for an
+// operator.
+type waiting struct {
+	stream, dead map[flashsale.ItemID][]flashsale.Order
+}
+
+// readWaiting reads the streams of some partitions. An entry that cannot be read says no item;
+// that it is there is for [Auditor.measure] to see.
+func (a *Auditor) readWaiting(ctx context.Context, partitions []int) (waiting, error) {
+	w := waiting{
+		stream: make(map[flashsale.ItemID][]flashsale.Order),
+		dead:   make(map[flashsale.ItemID][]flashsale.Order),
+	}
+	for _, p := range partitions {
+		_, err := a.readStream(ctx, p, func(order flashsale.Order) {
+			w.stream[order.ItemID] = append(w.stream[order.ItemID], order)
+		})
+		if err != nil {
+			return w, err
+		}
+		err = a.readDead(ctx, p, func(order flashsale.Order) {
+			w.dead[order.ItemID] = append(w.dead[order.ItemID], order)
+		})
+		if err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
+
+// readStream calls fn for every order of a stream, and returns how many entries cannot be read.
+func (a *Auditor) readStream(ctx context.Context, partition int, fn func(flashsale.Order)) (unreadable int, err error) {
+	key := engine.OrdersKey(partition)
+	var page batch
+	for after := "-"; ; after = "(" + page.last {
+		r, err := do(ctx, a.client, "xrange", key, after, "+", "count", auditEntries)
+		if err == nil {
+			page.reset()
+			err = page.readEntries(&r)
+		}
+		switch {
+		case hasCode(err, "WRONGTYPE"):
+			return unreadable, nil // measure says so
+		case err != nil:
+			return unreadable, fmt.Errorf("read %s: %w", key, err)
+		case page.last == "":
+			return unreadable, nil
+		}
+		for _, order := range page.orders {
+			fn(order)
+		}
+		unreadable += len(page.bad)
+	}
+}
+
+// readDead calls fn for every dead letter that says an order.
+func (a *Auditor) readDead(ctx context.Context, partition int, fn func(flashsale.Order)) error {
+	key := engine.DeadKey(partition)
+	for after := "-"; ; {
+		entries, err := a.client.XRangeN(ctx, key, after, "+", auditEntries).Result()
+		switch {
+		case hasCode(err, "WRONGTYPE"):
+			return nil // measure says so
+		case err != nil:
+			return fmt.Errorf("read %s: %w", key, err)
+		case len(entries) == 0:
+			return nil
+		}
+		for _, entry := range entries {
+			if order, ok := newDeadLetter(partition, entry).order(); ok {
+				fn(order)
+			}
+		}
+		after = "(" + entries[len(entries)-1].ID
+	}
+}
+
+// motion is what there is to see of what is on its way, at one moment.
+type motion struct {
+	partitions []partitionMotion
+	outbox     int64
+	wrong      []string // keys that are not of our kind
+
+	orders, unreadable int64 // of the entries; counted by count
+}
+
+// partitionMotion is that of one partition. What is the same twice has not moved.
+type partitionMotion struct {
+	entries, pending, dead int64
+	oldest, newest         string // ids: of the first entry, and of the last one ever added
+}
+
+// measure looks at what is on its way, whatever the length of the streams.
+func (a *Auditor) measure(ctx context.Context) (m motion, err error) {
+	m.partitions = make([]partitionMotion, a.config.Partitions)
+	for p := range m.partitions {
+		if err := a.measureStream(ctx, p, &m); err != nil {
+			return m, err
+		}
+	}
+	m.outbox, err = a.config.Ledger.Owed(ctx)
+	return m, err
+}
+
+func (a *Auditor) measureStream(ctx context.Context, partition int, m *motion) (err error) {
+	key, at := engine.OrdersKey(partition), &m.partitions[partition]
+	info, err := a.client.XInfoStream(ctx, key).Result()
+	switch {
+	case err == nil:
+		at.entries, at.oldest, at.newest = info.Length, info.FirstEntry.ID, info.LastGeneratedID
+	case hasCode(err, "WRONGTYPE"):
+		m.wrong = append(m.wrong, key)
+	case !hasCode(err, "ERR"): // no such key: nobody has bought anything yet
+		return fmt.Errorf("look at %s: %w", key, err)
+	}
+	if err == nil {
+		pending, err := a.client.XPending(ctx, key, engine.Group).Result()
+		switch {
+		case err == nil:
+			at.pending = pending.Count
+		case !isNoGroup(err): // without a group nothing is pending
+			return fmt.Errorf("pending entries of %s: %w", key, err)
+		}
+	}
+	at.dead, err = a.client.XLen(ctx, engine.DeadKey(partition)).Result()
+	switch {
+	case hasCode(err, "WRONGTYPE"):
+		m.wrong = append(m.wrong, engine.DeadKey(partition))
+	case err != nil:
+		return fmt.Errorf("length of %s: %w", engine.DeadKey(partition), err)
+	}
+	return nil
+}
+
+// count reads the streams, if there is anything in them.
+func (a *Auditor) count(ctx context.Context, m *motion) error {
+	for p, at := range m.partitions {
+		if at.entries == 0 {
+			continue
+		}
+		unreadable, err := a.readStream(ctx, p, func(flashsale.Order) { m.orders++ })
+		if err != nil {
+			return err
+		}
+		m.unreadable += int64(unreadable)
+	}
+	return nil
+}
+
+// left is how much is on its way.
+func (m motion) left() (n int64) {
+	for _, p := range m.partitions {
+		n += p.entries + p.pending
+	}
+	return n + m.outbox
+}
