@@ -94,6 +94,7 @@ func (m *model) cancel(o *modelOrder, reason string) {
 func TestLedger_Model(t *testing.T) {
 	t.Parallel()
 	b := newBooks(t)
+	b.Ledger = b.open(Config{MaxConns: 1}) // no step needs a second connection while it holds one
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{
 			items:  make(map[flashsale.ItemID]*modelItem),

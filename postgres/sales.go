@@ -128,9 +128,10 @@ func (l *Ledger) Item(ctx context.Context, id flashsale.ItemID) (flashsale.Item,
 // there. While fn runs the item's row is locked, so one process at a time loads it, and nobody
 // restocks or pauses it in between. fn gets the item with the generation to load it as (1 the
 // first time), which is stored only if fn returns nil, and with the stock less the restocks
-// that the outbox still owes: the relay adds those, once, whatever crashes in between.
+// that the outbox still owes: the relay adds those, once, whatever crashes in between; and it is
+// told whether the item was loaded before. It must not call the ledger, whose connection waits.
 func (l *Ledger) Load(
-	ctx context.Context, id flashsale.ItemID, fn func(flashsale.Item) error,
+	ctx context.Context, id flashsale.ItemID, fn func(item flashsale.Item, before bool) error,
 ) error {
 	return l.transact(ctx, "load item "+id.String(), pgx.TxOptions{}, func(tx pgx.Tx) error {
 		item, err := lockItem(ctx, tx, id)
@@ -144,8 +145,9 @@ SELECT coalesce(sum(quantity), 0)::bigint FROM outbox WHERE item_id = $1 AND kin
 			return err
 		}
 		item.Stock = max(0, item.Stock-owed)
+		before := item.Generation > 0
 		item.Generation = max(1, item.Generation)
-		if err := fn(item); err != nil {
+		if err := fn(item, before); err != nil {
 			return err
 		}
 		const setGenerationSQL = `UPDATE items SET generation = $2 WHERE id = $1 AND generation <> $2`

@@ -99,13 +99,13 @@ func TestLoad(t *testing.T) {
 	if _, err := b.Restock(b.ctx, item.ID, 5); err != nil {
 		t.Fatal(err)
 	}
-	load := func(want flashsale.Item, answer error) {
+	load := func(want flashsale.Item, wantBefore bool, answer error) {
 		t.Helper()
 		calls := 0
-		err := b.Load(b.ctx, item.ID, func(got flashsale.Item) error {
+		err := b.Load(b.ctx, item.ID, func(got flashsale.Item, before bool) error {
 			calls++
-			if got != want {
-				t.Errorf("got  %+v\nwant %+v", got, want)
+			if got != want || before != wantBefore {
+				t.Errorf("got  %+v, loaded before: %t\nwant %+v", got, before, want)
 			}
 			return answer
 		})
@@ -115,14 +115,14 @@ func TestLoad(t *testing.T) {
 	}
 	want := item
 	want.Total, want.Stock, want.Generation = 15, 10, 1
-	load(want, errors.New("redis is away"))
+	load(want, false, errors.New("redis is away"))
 	if f := b.figures(item.ID); f.Generation != 0 || f.OwedUnits != 5 {
 		t.Errorf("after a failed load: %+v", f)
 	}
 	if figures, err := b.Figures(b.ctx); err != nil || figures.Outbox != 0 {
 		t.Errorf("what waits for the first load is %d rows at rest, %v", figures.Outbox, err)
 	}
-	load(want, nil)
+	load(want, false, nil)
 	if figures, err := b.Figures(b.ctx); err != nil || figures.Outbox != 1 {
 		t.Errorf("outbox of %d rows, %v", figures.Outbox, err)
 	}
@@ -134,11 +134,11 @@ func TestLoad(t *testing.T) {
 	b.persist(orders...)
 	b.exec(`UPDATE items SET generation = 3`)
 	want.Stock, want.Generation = 11, 3
-	load(want, nil)
+	load(want, true, nil)
 	if f := b.figures(item.ID); f.Generation != 3 || f.Stock != 11 {
 		t.Errorf("after loading again: %+v", f)
 	}
-	if err := b.Load(b.ctx, 4711, func(flashsale.Item) error { return nil }); !errors.Is(err, flashsale.ErrNotFound) {
+	if err := b.Load(b.ctx, 4711, func(flashsale.Item, bool) error { return nil }); !errors.Is(err, flashsale.ErrNotFound) {
 		t.Errorf("no item: %v", err)
 	}
 }
@@ -150,10 +150,10 @@ func TestLoad_Locks(t *testing.T) {
 	b := newBooks(t)
 	item := b.item(10, 1)
 	other := b.open(Config{LockTimeout: 50 * time.Millisecond})
-	err := b.Load(b.ctx, item.ID, func(flashsale.Item) error {
+	err := b.Load(b.ctx, item.ID, func(flashsale.Item, bool) error {
 		_, restock := other.Restock(b.ctx, item.ID, 1)
 		_, pause := other.SetPaused(b.ctx, item.ID, true)
-		load := other.Load(b.ctx, item.ID, func(flashsale.Item) error { return nil })
+		load := other.Load(b.ctx, item.ID, func(flashsale.Item, bool) error { return nil })
 		for what, err := range map[string]error{"restock": restock, "pause": pause, "load": load} {
 			if err == nil || errors.Is(err, flashsale.ErrPermanent) {
 				t.Errorf("%s during a load: %v", what, err)

@@ -413,13 +413,14 @@ func (l *fakeLedger) Sale(_ context.Context, id flashsale.SaleID) (flashsale.Sal
 	return sale, nil
 }
 
-func (l *fakeLedger) Load(ctx context.Context, id flashsale.ItemID, fn func(flashsale.Item) error) error {
+func (l *fakeLedger) Load(ctx context.Context, id flashsale.ItemID, fn func(flashsale.Item, bool) error) error {
 	item, err := l.Item(ctx, id)
 	if err != nil {
 		return err
 	}
+	before := item.Generation > 0
 	item.Generation = max(item.Generation, 1)
-	if err := fn(item); err != nil {
+	if err := fn(item, before); err != nil {
 		return err
 	}
 	if l.onOutbox != nil {

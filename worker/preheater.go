@@ -17,10 +17,9 @@ var ErrLost = errors.New("loaded before but missing in redis: run `flashsale sal
 // PreheatLedger is the ledger of record as the preheater needs it.
 type PreheatLedger interface {
 	Sale(ctx context.Context, id flashsale.SaleID) (flashsale.Sale, error)
-	Item(ctx context.Context, id flashsale.ItemID) (flashsale.Item, error)
-	// Load locks the item, calls fn with it, generation 1 if it was never loaded, and keeps
-	// the generation if fn succeeds.
-	Load(ctx context.Context, id flashsale.ItemID, fn func(item flashsale.Item) error) error
+	// Load locks the item, calls fn with it, generation 1 if it was never loaded before, and keeps
+	// the generation if fn succeeds. fn must not call the ledger.
+	Load(ctx context.Context, id flashsale.ItemID, fn func(item flashsale.Item, before bool) error) error
 }
 
 // PreheatEngine is Redis' side of the engine as the preheater needs it.
@@ -54,7 +53,9 @@ func (p *Preheater) PreheatSale(ctx context.Context, id flashsale.SaleID) error 
 	}
 	var faults []error
 	for _, item := range sale.Items {
-		err := p.ledger.Load(ctx, item.ID, func(item flashsale.Item) error { return p.load(ctx, item) })
+		err := p.ledger.Load(ctx, item.ID, func(item flashsale.Item, before bool) error {
+			return p.load(ctx, item, before)
+		})
 		if err != nil {
 			faults = append(faults, fmt.Errorf("preheat item %d of sale %d: %w", item.ID, id, err))
 		}
@@ -62,13 +63,9 @@ func (p *Preheater) PreheatSale(ctx context.Context, id flashsale.SaleID) error 
 	return errors.Join(faults...)
 }
 
-// load runs while the ledger holds the item's row, so the committed generation stands still:
-// it tells a first load, or one that crashed before its commit, from a loss.
-func (p *Preheater) load(ctx context.Context, item flashsale.Item) error {
-	committed, err := p.ledger.Item(ctx, item.ID)
-	if err != nil {
-		return err
-	}
+// load runs while the ledger holds the item's row. Whether the item was loaded before tells a first
+// load, or one that crashed before its commit, from a loss.
+func (p *Preheater) load(ctx context.Context, item flashsale.Item, before bool) error {
 	account, err := p.engine.Item(ctx, item.ID)
 	switch {
 	case err == nil:
@@ -79,7 +76,7 @@ func (p *Preheater) load(ctx context.Context, item flashsale.Item) error {
 		return nil
 	case !errors.Is(err, flashsale.ErrNotFound):
 		return err
-	case committed.Generation > 0:
+	case before:
 		return ErrLost
 	}
 	if err := p.engine.Preheat(ctx, item); err != nil {

@@ -72,7 +72,7 @@ type countingLedger struct {
 	loads atomic.Int32
 }
 
-func (l *countingLedger) Load(ctx context.Context, id flashsale.ItemID, fn func(flashsale.Item) error) error {
+func (l *countingLedger) Load(ctx context.Context, id flashsale.ItemID, fn func(flashsale.Item, bool) error) error {
 	l.loads.Add(1)
 	return l.fakeLedger.Load(ctx, id, fn)
 }

@@ -24,10 +24,11 @@ type cli struct {
 
 // stores is where an installation keeps its data.
 type stores struct {
-	RedisURL    string `name:"redis-url" env:"REDIS_URL" required:"" placeholder:"$REDIS_URL" help:"redis://[user:password@]host:port[/db]"`
-	DatabaseURL string `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"$DATABASE_URL" help:"postgres://user:password@host:port/database"`
-	PointsURL   string `name:"points-database-url" env:"POINTS_DATABASE_URL" placeholder:"$POINTS_DATABASE_URL" help:"The points' own database; without it orders cannot be paid with points."`
-	Partitions  int    `env:"PARTITIONS" default:"0" help:"Hash tags over which items are spread; 0 takes what Redis has stored, else 1, or 16 on a cluster."`
+	RedisURL      string `name:"redis-url" env:"REDIS_URL" required:"" placeholder:"$REDIS_URL" help:"redis://[user:password@]host:port[/db]"`
+	DatabaseURL   string `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"$DATABASE_URL" help:"postgres://user:password@host:port/database"`
+	DatabaseConns int    `name:"database-conns" env:"DATABASE_CONNS" default:"8" help:"Connections to the database at most. Those who need one while all are busy wait for it."`
+	PointsURL     string `name:"points-database-url" env:"POINTS_DATABASE_URL" placeholder:"$POINTS_DATABASE_URL" help:"The points' own database; without it orders cannot be paid with points."`
+	Partitions    int    `env:"PARTITIONS" default:"0" help:"Hash tags over which items are spread; 0 takes what the database has stored, else 1, or 16 on a cluster."`
 }
 
 // serving is how a server is reached and bounded.

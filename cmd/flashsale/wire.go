@@ -67,7 +67,8 @@ func openRooms(ctx context.Context, s stores, logger *slog.Logger, tune func(*en
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	var err error
-	if r.ledger, err = postgres.Open(ctx, postgres.Config{URL: s.DatabaseURL, Logger: logger}); err != nil {
+	r.ledger, err = postgres.Open(ctx, postgres.Config{URL: s.DatabaseURL, MaxConns: s.DatabaseConns, Logger: logger})
+	if err != nil {
 		return nil, err
 	}
 	if err := r.ledger.CheckSchema(ctx); err != nil {
