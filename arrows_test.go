@@ -54,7 +54,6 @@ var homes = []struct {
 	why     string
 }{
 	{"github.com/redis/rueidis", []string{"engine", "bench"}, []string{"*", "cmd/*"}, "the hot path is engine's"},
-	{"github.com/bwmarrin/snowflake", []string{"engine"}, nil, "engine numbers the orders"},
 	{"github.com/redis/go-redis", []string{"worker", "server", "cmd/*", "bench"}, []string{"*"}, "go-redis is for what blocks or subscribes"},
 	{"github.com/go-redsync/redsync", []string{"worker"}, nil, "background jobs hold the locks"},
 	{"github.com/jackc/pgx", []string{"postgres", "pay/points", "internal/pgschema", "bench"}, []string{"*", "cmd/*"}, "SQL lives in the ledgers"},

@@ -21,9 +21,13 @@ import (
 //go:embed schema.sql
 var Schema string
 
-// ErrPermanent marks a fault that no retry can mend, such as text that PostgreSQL can never
-// store. What it wraps is set aside with its reason; every other error is taken as transient.
+// ErrPermanent marks a fault that no retry can mend, such as an order with text that PostgreSQL
+// can never store. Every other error is taken as one that waiting or an operator can end.
 var ErrPermanent = errors.New("permanent")
+
+// ErrRefused tells that the ledger of record answers and will take nothing before somebody mends
+// it: its schema, its rights or its settings are wrong. It says nothing about any order.
+var ErrRefused = errors.New("refused by the ledger")
 
 // ErrNotFound tells that no such record exists.
 var ErrNotFound = errors.New("not found")

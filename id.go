@@ -27,17 +27,23 @@ type ItemID int64
 // SaleID identifies a sale.
 type SaleID int64
 
-// snowflakeEpochMS is where the milliseconds in a snowflake number start: the default of
-// github.com/bwmarrin/snowflake, whose layout is 41 bits of time, 10 of node, 12 of sequence.
+// A snowflake number is 41 bits of time, 10 of node and 12 of step.
 const (
-	snowflakeEpochMS  = 1288834974657
-	snowflakeTimeBits = 22
+	NodesMax = 1 << 10 // node ids there are: from 0
+	StepsMax = 1 << 12 // numbers that a node can make of one millisecond
+
+	snowflakeEpochMS = 1288834974657 // where its milliseconds start
 )
 
-// Time returns when the number was made, by the clock of the node that made it: close to,
+// NewOrderNo returns the number of a node and a step from 0 in a millisecond since 1970.
+func NewOrderNo(ms int64, node, step int) OrderNo {
+	return OrderNo(((ms-snowflakeEpochMS)*NodesMax+int64(node))*StepsMax + int64(step))
+}
+
+// Time returns when the number was made, by the clock of whoever gives node ids out: close to,
 // but not the same as, the Redis time of the decision.
 func (n OrderNo) Time() time.Time {
-	return time.UnixMilli(int64(n)>>snowflakeTimeBits + snowflakeEpochMS)
+	return time.UnixMilli(int64(n)/(NodesMax*StepsMax) + snowflakeEpochMS)
 }
 
 // String returns the decimal form, the only one used outside Go.

@@ -1,5 +1,26 @@
 package flashsale
 
+import "fmt"
+
+// Unstorable is an order of a batch that can never be stored.
+type Unstorable struct {
+	Index  int // in the batch
+	Reason string
+}
+
+// UnstorableError names the orders of a batch that can never be stored, ascending by their index.
+// None of the batch was stored; without them it can be. It is [ErrPermanent].
+type UnstorableError struct{ Orders []Unstorable }
+
+func (e *UnstorableError) Error() string {
+	first := e.Orders[0]
+	return fmt.Sprintf("%d orders can never be stored, such as number %d of the batch: %s",
+		len(e.Orders), first.Index, first.Reason)
+}
+
+// Is makes the error [ErrPermanent].
+func (e *UnstorableError) Is(target error) bool { return target == ErrPermanent }
+
 // OutboxKind names an effect on Redis that a committed transaction owes.
 type OutboxKind string
 
@@ -85,4 +106,12 @@ type RebuildState struct {
 	Orders  []Order     // live orders
 	Owed    []OutboxRow // effects not carried out, in the order of their ids
 	Restock int64       // number of the last restock that the stock includes, or any number up to the next
+}
+
+// NodeLease is a node id that a process holds: every number that is made under the id up to the
+// last of its milliseconds, and was not made before, is that process's alone.
+type NodeLease struct {
+	ID      int   // from 0, below [NodesMax]
+	NowMS   int64 // what numbers start from: milliseconds since 1970, by the registry's clock
+	UntilMS int64 // the last millisecond that numbers may be of
 }

@@ -14,8 +14,11 @@ const (
 	Points Method = "points" // amounts are points
 )
 
-// RefundReasonLenMax bounds, in bytes, why money is to be given back.
+// RefundReasonLenMax bounds, in characters, why money is to be given back.
 const RefundReasonLenMax = 200
+
+// ProviderNoLenMax bounds, in characters, the number of a refund that somebody else has chosen.
+const ProviderNoLenMax = 200
 
 // Payment is money, or points, that has arrived for an order: a row of the payment log.
 type Payment struct {
@@ -37,7 +40,8 @@ const (
 	RefundRefused RefundState = "refused" // by the provider, for good: an operator must see to it
 )
 
-// Refund is a payment that is given back whole: a row of the refund log.
+// Refund is what we give back of a payment: all of it, less what others have given back before. A
+// row of the refund log.
 type Refund struct {
 	RefundNo string // derived from the order, so that every repetition has the same
 	OrderNo  OrderNo
@@ -49,6 +53,20 @@ type Refund struct {
 	Reason   string
 	Fault    string // why it was refused
 	Attempts int
+}
+
+// ForeignRefund is money of a trade that the provider has given back without being asked by us,
+// as when somebody refunds in the provider's console. It breaks invariant 5 until an operator has
+// settled it.
+type ForeignRefund struct {
+	RefundNo   string // ours for it, derived from the order: F<order_no>-1, -2 …
+	ProviderNo string // the provider's; "" where it told none
+	OrderNo    OrderNo
+	Method     Method
+	TradeNo    string
+	Amount     int64     // as the provider tells it; 0: it told only what was given back in all
+	At         time.Time // when the money went back
+	SettledAt  time.Time // zero: nobody has seen to it
 }
 
 // Charge is a payment with Alipay that was started: a pay page was handed out, so there may be
@@ -144,6 +162,7 @@ type PaymentHistory struct {
 	Intent   Intent // of a payment with points; the zero intent without one
 	Payments []Payment
 	Refunds  []Refund
+	Foreign  []ForeignRefund
 }
 
 // PointsEntry is one movement of a user's points.

@@ -3,6 +3,7 @@ package flashsale
 import (
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 // ItemState is what a shopper sees of an item.
@@ -23,7 +24,7 @@ const (
 	StockMax       = 100_000_000
 	LimitMax       = 10_000
 	PriceFenMax    = 100_000_000_00
-	NameLenMax     = 200
+	NameLenMax     = 200 // characters
 	SaleItemsMax   = 1_000
 	PayTimeoutMin  = time.Second
 	PayTimeoutMax  = 30 * 24 * time.Hour
@@ -80,7 +81,7 @@ func (s Sale) Validate() error {
 	case s.OpensAt.UnixMilli() <= 0:
 		return fmt.Errorf("opens_at_ms must be positive")
 	case !s.OpensAt.Before(s.ClosesAt):
-		return fmt.Errorf("closes_at_ms must be after opens_at_ms")
+		return fmt.Errorf("closes_at_ms (%s) must be after opens_at_ms (%s)", readBack(s.ClosesAt), readBack(s.OpensAt))
 	case s.ClosesAt.Year() > 9999:
 		return fmt.Errorf("closes_at_ms must lie before the year 10000")
 	case len(s.Items) == 0 || len(s.Items) > SaleItemsMax:
@@ -93,6 +94,33 @@ func (s Sale) Validate() error {
 	}
 	return nil
 }
+
+// millisFrom is where milliseconds are told from seconds: before it lies 2001, after it, in
+// seconds, the year 33658.
+const millisFrom = 1_000_000_000_000
+
+// ValidateNew is Validate for a sale that is about to be created: its window is not over, and was
+// not given in seconds.
+func (s Sale) ValidateNew(now time.Time) error {
+	for _, moment := range []struct {
+		name string
+		at   time.Time
+	}{{"opens_at_ms", s.OpensAt}, {"closes_at_ms", s.ClosesAt}} {
+		if ms := moment.at.UnixMilli(); ms > 0 && ms < millisFrom {
+			return fmt.Errorf("%s %d would be %s: give milliseconds, not seconds", moment.name, ms, readBack(moment.at))
+		}
+	}
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if !now.Before(s.ClosesAt) {
+		return fmt.Errorf("closes_at_ms %d is %s, which is over: it is %s now",
+			s.ClosesAt.UnixMilli(), readBack(s.ClosesAt), readBack(now))
+	}
+	return nil
+}
+
+func readBack(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func (i Item) validate() error {
 	switch {
@@ -115,7 +143,7 @@ func (i Item) validate() error {
 
 // validName accepts what a person can read: no control characters, no broken UTF-8.
 func validName(name string) bool {
-	if name == "" || len(name) > NameLenMax {
+	if name == "" || utf8.RuneCountInString(name) > NameLenMax {
 		return false
 	}
 	for _, r := range name {

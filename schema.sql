@@ -134,6 +134,21 @@ CREATE TABLE holdings (
     CONSTRAINT holdings_within_limit CHECK (units BETWEEN 0 AND "limit")
 );
 
+-- Orders that came under the number of another order, as when two processes share a node id. They
+-- are rejected and their units released; their sequences count as those of any order.
+CREATE TABLE collisions (
+    order_no    bigint NOT NULL,
+    item_id     bigint NOT NULL,
+    generation  bigint NOT NULL,
+    sequence    bigint NOT NULL,
+    reserved_at timestamptz NOT NULL, -- Redis time of the decision
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    quantity    integer NOT NULL,
+    user_id     text NOT NULL COLLATE "C",
+    CONSTRAINT collisions_pkey PRIMARY KEY (order_no, item_id, user_id),
+    CONSTRAINT collisions_quantity CHECK (quantity >= 1)
+);
+
 -- Effects on Redis that a committed transaction owes. The relay carries them out in the order
 -- of their ids and deletes each row when its effect stands, so at rest the table is empty.
 -- The id of a restock is its number in Redis: it is drawn while the item's row is locked, so
@@ -152,8 +167,9 @@ CREATE TABLE outbox (
     CONSTRAINT outbox_quantity CHECK (quantity >= 0)
 );
 
--- An order's units are given back at most once.
-CREATE UNIQUE INDEX outbox_release_once ON outbox (order_no) WHERE kind = 'release';
+-- An order's units are given back at most once. User and item tell an order from one that has
+-- collided with it.
+CREATE UNIQUE INDEX outbox_release_once ON outbox (order_no, item_id, user_id) WHERE kind = 'release';
 CREATE INDEX outbox_by_item ON outbox (item_id);
 
 -- Payments with Alipay that were started: a pay page was handed out, so there may be a trade
@@ -198,10 +214,13 @@ CREATE UNIQUE INDEX payments_one_confirmed ON payments (order_no) WHERE NOT surp
 CREATE INDEX payments_by_order ON payments (order_no);
 
 -- The refund log. The number is derived from the order, so a repetition asks for the same refund
--- again; the foreign key makes every refund exactly its payment, the unique constraint once.
+-- again; the foreign key makes every refund, with what went back without us, exactly its payment,
+-- the unique constraint once.
 CREATE TABLE refunds (
     order_no   bigint NOT NULL,
-    amount     bigint NOT NULL,
+    amount     bigint NOT NULL, -- that we give back
+    elsewhere  bigint NOT NULL DEFAULT 0, -- that went back without us, when this was last asked for
+    whole      bigint NOT NULL GENERATED ALWAYS AS (amount + elsewhere) STORED,
     created_at timestamptz NOT NULL DEFAULT now(),
     done_at    timestamptz,
     next_at    timestamptz NOT NULL, -- when it is asked for again
@@ -215,7 +234,8 @@ CREATE TABLE refunds (
     fault      text, -- why the provider refused
     CONSTRAINT refunds_pkey PRIMARY KEY (refund_no),
     CONSTRAINT refunds_once UNIQUE (method, trade_no),
-    CONSTRAINT refunds_of_payment FOREIGN KEY (method, trade_no, order_no, amount, surplus)
+    CONSTRAINT refunds_amount CHECK (amount >= 0 AND elsewhere >= 0),
+    CONSTRAINT refunds_of_payment FOREIGN KEY (method, trade_no, order_no, whole, surplus)
         REFERENCES payments (method, trade_no, order_no, amount, surplus),
     CONSTRAINT refunds_state CHECK (CASE state
         WHEN 'due' THEN done_at IS NULL
@@ -227,6 +247,28 @@ CREATE TABLE refunds (
 
 CREATE INDEX refunds_due ON refunds (next_at) WHERE state = 'due';
 CREATE INDEX refunds_by_order ON refunds (order_no);
+
+-- Money that the provider has given back without being asked by us, as when somebody refunds in
+-- its console. It may be for an order that nobody has paid as far as we know.
+CREATE TABLE foreign_refunds (
+    order_no    bigint NOT NULL REFERENCES orders (order_no),
+    amount      bigint NOT NULL,
+    refunded_at timestamptz NOT NULL, -- by the provider's clock
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    settled_at  timestamptz, -- when an operator has seen to it
+    method      text NOT NULL COLLATE "C",
+    trade_no    text NOT NULL COLLATE "C",
+    refund_no   text NOT NULL COLLATE "C", -- ours for it
+    provider_no text COLLATE "C", -- the provider's, if it told one
+    CONSTRAINT foreign_refunds_pkey PRIMARY KEY (refund_no),
+    CONSTRAINT foreign_refunds_once UNIQUE (method, trade_no, provider_no),
+    CONSTRAINT foreign_refunds_amount CHECK (amount > 0),
+    CONSTRAINT foreign_refunds_trade_no_length CHECK (length(trade_no) BETWEEN 1 AND 64),
+    CONSTRAINT foreign_refunds_provider_no_length CHECK (length(provider_no) BETWEEN 1 AND 200)
+);
+
+CREATE INDEX foreign_refunds_by_order ON foreign_refunds (order_no);
+CREATE INDEX foreign_refunds_open ON foreign_refunds (refund_no) WHERE settled_at IS NULL;
 
 -- Payments with points span two databases: this is the coordinator's half. The row is written
 -- before the first step, and whoever finds one that is not done finishes it. 'confirming' is set
@@ -250,3 +292,27 @@ CREATE TABLE points_intents (
 );
 
 CREATE INDEX points_intents_due ON points_intents (next_at) WHERE state <> 'done';
+
+-- Under which node id each process numbers orders: a number is the millisecond, the id and a step.
+-- Whoever holds an id owns its numbers up to until_ms; who holds it next starts above that. The
+-- ids are kept here, because Redis may forget.
+CREATE TABLE nodes (
+    id         integer NOT NULL,
+    until_ms   bigint NOT NULL, -- milliseconds since 1970: no number under the id is of a later one
+    leased_at  timestamptz NOT NULL DEFAULT now(),
+    renewed_at timestamptz NOT NULL DEFAULT now(),
+    owner      text COLLATE "C", -- NULL: given back
+    name       text NOT NULL,    -- host/process id
+    CONSTRAINT nodes_pkey PRIMARY KEY (id),
+    CONSTRAINT nodes_id CHECK (id BETWEEN 0 AND 1023),
+    CONSTRAINT nodes_owner_unique UNIQUE (owner)
+);
+
+-- One row: what all processes must agree on, and Redis may not forget.
+CREATE TABLE installation (
+    one        boolean NOT NULL DEFAULT true,
+    partitions integer NOT NULL, -- over which the items are spread in Redis
+    CONSTRAINT installation_pkey PRIMARY KEY (one),
+    CONSTRAINT installation_one CHECK (one),
+    CONSTRAINT installation_partitions CHECK (partitions BETWEEN 1 AND 1024)
+);

@@ -36,13 +36,11 @@ func (b *batch) join(req Request) (place int) {
 }
 
 // fill builds the script's arguments: item, stream_max, then four of each request.
-func (b *batch) fill(item, streamMax string, next func() flashsale.OrderNo) []string {
+func (b *batch) fill(item, streamMax string) []string {
 	// All order numbers share one string: one allocation a batch. It is not reused, because
 	// rueidis may still write it out after a deadline has passed.
-	b.orders, b.digits, b.ends = b.orders[:0], b.digits[:0], b.ends[:0]
-	for range b.requests {
-		order := next()
-		b.orders = append(b.orders, order)
+	b.digits, b.ends = b.digits[:0], b.ends[:0]
+	for _, order := range b.orders {
 		b.digits = strconv.AppendInt(b.digits, int64(order), 10)
 		b.ends = append(b.ends, len(b.digits))
 	}

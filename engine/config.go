@@ -17,7 +17,7 @@ const (
 	DefaultIdleAfter     = 10 * time.Second
 	DefaultInFlight      = 2
 	DefaultLanesMax      = 100_000
-	DefaultLeaseTTL      = 15 * time.Second
+	DefaultLeaseTTL      = 6 * time.Hour
 	DefaultQueueMax      = 16_384
 	DefaultScriptTimeout = 2 * time.Second
 	DefaultSessionTTL    = 10 * time.Minute
@@ -46,14 +46,19 @@ type Config struct {
 	// LanesMax is how many items may have a lane at once; requests for more are answered
 	// Overloaded. It bounds memory when ids are made up. Default 100,000.
 	LanesMax int
-	// LeaseTTL is how long a node id stays taken after its process has died. Default 15 s.
+	// LeaseTTL is how long a node goes on numbering orders while the Registry is away, and how
+	// long at most its id stays taken after its process has died. A node that has just started
+	// holds its id for 10 min, and ten times as long as it has run from then on. Default 6 h.
 	LeaseTTL time.Duration
 	// Logger receives what an operator should know. Default: discarded.
 	Logger *slog.Logger
-	// Partitions is over how many hash tags the items are spread. Stored in Redis by the
-	// first node; another number is refused. Default: what is stored, else 1 on a single
+	// Partitions is over how many hash tags the items are spread. Stored in the Registry by
+	// the first node; another number is refused. Default: what is stored, else 1 on a single
 	// Redis and 16 on a cluster.
 	Partitions int
+	// Passive is for tools that look and repair: no node id is leased, so no order can be
+	// accepted ([Engine.Reserve] answers NotReady) and no number made.
+	Passive bool
 	// QueueMax is how many requests wait in a lane; more are answered Overloaded.
 	// Default 16,384.
 	QueueMax int
@@ -62,6 +67,9 @@ type Config struct {
 	RedisURL string
 	// Registerer receives the metrics. Default: none.
 	Registerer prometheus.Registerer
+	// Registry remembers what must not be forgotten with Redis: node ids and the number of
+	// partitions. All processes share one. Required.
+	Registry Registry
 	// ScriptTimeout bounds each call to Redis; after it the outcome is unknown. Default 2 s.
 	ScriptTimeout time.Duration
 	// SessionTTL bounds how long a session is served from memory although Redis invalidates
@@ -97,6 +105,8 @@ func (c Config) validate() error {
 	switch {
 	case c.RedisURL == "":
 		return errors.New("engine: RedisURL is required, such as redis://127.0.0.1:6379")
+	case c.Registry == nil:
+		return errors.New("engine: Registry is required: a ledger of package postgres, or NewMemoryRegistry for a single process")
 	case c.BatchMax < 1 || c.BatchMax > BatchLimit:
 		return fmt.Errorf("engine: BatchMax must be from 1 to %d, not %d", BatchLimit, c.BatchMax)
 	case c.FlagTTL < 0:

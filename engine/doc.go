@@ -1,6 +1,6 @@
 // Package engine is the hot path of a flash sale: it decides, on Redis, who gets a unit.
 //
-//	e, err := engine.New(ctx, engine.Config{RedisURL: "redis://127.0.0.1:6379"})
+//	e, err := engine.New(ctx, engine.Config{RedisURL: "redis://127.0.0.1:6379", Registry: ledger})
 //	…
 //	reply, err := e.Reserve(ctx, engine.Request{Item: 1, User: "ann", Quantity: 1})
 //	if err == nil && reply.Outcome == flashsale.Accepted { … reply.OrderNo … }
@@ -15,6 +15,13 @@
 //
 // Redis can lose writes that it has acknowledged, so an accepted order is pending, not
 // promised; package worker makes it a promise.
+//
+// # Order numbers
+//
+// No two processes ever make the same number, whatever Redis forgets and whatever their clocks
+// show: the [Registry] gives each a node id and a span of milliseconds of its own clock, and a
+// number outside of the span is not made. While the registry is away a node goes on for as long
+// as its span lasts, hours as a rule.
 //
 // # Group commit
 //

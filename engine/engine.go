@@ -40,8 +40,9 @@ type Engine struct {
 	client     rueidis.Client
 	subscriber rueidis.Client // apart, so that pub/sub never waits behind scripts
 	metrics    *metrics
-	node       *node
+	node       *node // nil: passive
 	partitions int
+	displaced  atomic.Bool // the installation has another number of partitions by now
 	sessions   *sessions
 	decider    *decider
 	started    time.Time
@@ -72,7 +73,8 @@ type Reply struct {
 	OpensAt time.Time         // NotStarted only
 }
 
-// New connects to Redis, checks that it can be trusted with stock, and leases a node id.
+// New connects to Redis, checks that it can be trusted with stock, and leases a node id from the
+// registry, unless it is to be passive.
 // The engine runs until [Engine.Close]; ctx bounds only the start.
 func New(ctx context.Context, config Config) (*Engine, error) {
 	config = config.withDefaults()
@@ -123,18 +125,22 @@ func (e *Engine) start(ctx context.Context) (err error) {
 	if _, err = e.Vouched(ctx); err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}
-	if e.partitions, err = agreePartitions(ctx, e.client, e.config.Partitions); err != nil {
-		return err
-	}
-	if e.node, err = leaseNode(ctx, e.client, e.config); err != nil {
+	if e.partitions, err = agreePartitions(ctx, e.client, e.config); err != nil {
 		return err
 	}
 	if e.metrics, err = newMetrics(e); err != nil {
-		e.node.end()
 		return err
 	}
+	loops := []func(context.Context){e.listen, e.sweep}
+	if !e.config.Passive {
+		if e.node, err = leaseNode(ctx, e.config); err != nil {
+			e.metrics.unregister()
+			return err
+		}
+		loops = append(loops, e.node.run, e.watchPartitions)
+	}
 	e.background, e.stop = context.WithCancel(context.Background())
-	for _, loop := range []func(context.Context){e.node.run, e.listen, e.sweep} {
+	for _, loop := range loops {
 		e.running.Go(func() { loop(e.background) })
 	}
 	return nil
@@ -191,7 +197,7 @@ func (e *Engine) recycle(b *batch) {
 // decide runs the script for a batch and notes its decisions.
 func (e *Engine) decide(l *lane, b *batch) {
 	defer e.metrics.decided(b)
-	if !e.node.held() {
+	if !e.number(b) {
 		b.fail(Reply{Outcome: flashsale.NotReady}, nil)
 		return
 	}
@@ -202,7 +208,7 @@ func (e *Engine) decide(l *lane, b *batch) {
 		e.failBatch(l, b, err)
 		return
 	}
-	args := b.fill(l.text, e.streamMax, e.node.next)
+	args := b.fill(l.text, e.streamMax)
 	began := e.clock()
 	reply, err := decodeReserve(reserveScript.Exec(ctx, client, l.keys, args), len(b.requests))
 	clock := e.clock()
@@ -223,6 +229,15 @@ func (e *Engine) decide(l *lane, b *batch) {
 		}
 		reply.answer(l.item, b)
 	}
+}
+
+// number gives each request of the batch an order number, unless this node must not.
+func (e *Engine) number(b *batch) (ok bool) {
+	if e.node == nil || e.displaced.Load() {
+		return false
+	}
+	b.orders, ok = e.node.take(b.orders[:0], len(b.requests))
+	return ok
 }
 
 // failBatch answers a batch that Redis did not decide, as far as is known.
@@ -382,8 +397,11 @@ func (e *Engine) Ping(ctx context.Context) error {
 	if err := e.client.Do(ctx, e.client.B().Ping().Build()).Error(); err != nil {
 		return fmt.Errorf("ping redis: %w", err)
 	}
-	if !e.node.held() {
-		return errors.New("node id lease lost")
+	switch {
+	case e.displaced.Load():
+		return errPartitions
+	case e.node != nil && !e.node.held():
+		return errors.New("no node id: the lease is over and the registry does not answer")
 	}
 	return nil
 }

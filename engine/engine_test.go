@@ -23,18 +23,19 @@ func TestNew_Refuses(t *testing.T) {
 	sixteen := stacktest.Redis(t)
 	start(t, Config{RedisURL: sixteen, Partitions: 16})
 	broken := stacktest.Redis(t)
-	do(t, dial(t, broken), "SET", partitionsKey, "0")
+	registryOf(broken).(*MemoryRegistry).partitions = -1
 	for _, c := range []struct {
 		name   string
 		config Config
 		want   string
 	}{
 		{"no URL", Config{}, "RedisURL"},
+		{"no registry", Config{RedisURL: "x"}, "Registry"},
 		{"a broken URL", Config{RedisURL: "http://x"}, "RedisURL"},
 		{"nobody there", Config{RedisURL: "redis://127.0.0.1:1"}, "connect"},
 		{"evicting", Config{RedisURL: evicting}, "noeviction"},
 		{"other partitions", Config{RedisURL: sixteen, Partitions: 8}, "16"},
-		{"no number of partitions", Config{RedisURL: broken}, partitionsKey},
+		{"no number of partitions", Config{RedisURL: broken}, "-1 is stored"},
 		{"batch", Config{RedisURL: "x", BatchMax: BatchLimit + 1}, "BatchMax"},
 		{"queue", Config{RedisURL: "x", QueueMax: 1}, "QueueMax"},
 		{"in flight", Config{RedisURL: "x", InFlight: -1}, "InFlight"},
@@ -49,6 +50,9 @@ func TestNew_Refuses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			if c.config.Registry = registryOf(c.config.RedisURL); c.name == "no registry" {
+				c.config.Registry = nil
+			}
 			e, err := New(t.Context(), c.config)
 			if err == nil {
 				e.Close()
@@ -68,19 +72,13 @@ func TestNew_MetricsTwice(t *testing.T) {
 	t.Parallel()
 	url, registry := stacktest.Redis(t), prometheus.NewRegistry()
 	first := start(t, Config{RedisURL: url, Registerer: registry})
-	if e, err := New(t.Context(), Config{RedisURL: url, Registerer: registry}); err == nil {
+	nodes := newAside()
+	if e, err := New(t.Context(), Config{RedisURL: url, Registerer: registry, Registry: nodes}); err == nil {
 		e.Close()
 		t.Fatal("two engines share their metrics")
 	}
-	client := dial(t, url)
-	leases := 0
-	for key := range dump(t, client) {
-		if strings.HasPrefix(key, nodeKeyPrefix) {
-			leases++
-		}
-	}
-	if leases != 1 {
-		t.Errorf("%d node ids are leased, want 1", leases)
+	if nodes.owner != "" {
+		t.Error("a start that failed has leased a node id")
 	}
 	first.Close()
 	start(t, Config{RedisURL: url, Registerer: registry})

@@ -12,7 +12,7 @@ import (
 )
 
 // Example sells the only unit of an item, as another Go service would: the engine needs no
-// more of this project than a Redis.
+// more of this project than a Redis. Several processes would share a registry.
 func Example() {
 	ctx := context.Background()
 	stack, err := devstack.Start(ctx, devstack.Config{Redis: true}) // or the Redis that you have
@@ -32,7 +32,7 @@ func Example() {
 }
 
 func sell(ctx context.Context, redisURL string) error {
-	e, err := engine.New(ctx, engine.Config{RedisURL: redisURL})
+	e, err := engine.New(ctx, engine.Config{RedisURL: redisURL, Registry: engine.NewMemoryRegistry()})
 	if err != nil {
 		return err
 	}

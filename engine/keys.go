@@ -10,13 +10,10 @@ import (
 
 // Channels and keys that belong to no partition.
 const (
-	ClearedChannel = "fs:cleared"    // "<item> <epoch>": a sold-out flag is cleared
-	partitionsKey  = "fs:partitions" // how many partitions there are, set by the first node
-	runKey         = "fs:run"        // run id of the Redis that was last compared with the ledger
-	nodeSeqKey     = "fs:nodes"      // counter from which nodes draw the node id to try next
-	nodeKeyPrefix  = "fs:node:"      // one lease a node id: owner token, with TTL
-	sessionPrefix  = "fs:session:"   // one session a token: JSON of the user, with TTL
-	resultsPrefix  = "fs:results:"   // one channel a shard of order numbers
+	ClearedChannel = "fs:cleared"  // "<item> <epoch>": a sold-out flag is cleared
+	runKey         = "fs:run"      // run id of the Redis that was last compared with the ledger
+	sessionPrefix  = "fs:session:" // one session a token: JSON of the user, with TTL
+	resultsPrefix  = "fs:results:" // one channel a shard of order numbers
 )
 
 // Group is the consumer group that persists the orders.
@@ -55,8 +52,6 @@ func SessionKey(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return sessionPrefix + hex.EncodeToString(sum[:])
 }
-
-func nodeKey(id int64) string { return nodeKeyPrefix + strconv.FormatInt(id, 10) }
 
 // tagged starts every key of a partition: the hash tag puts them all in one slot.
 func tagged(p int) string { return "fs:{" + strconv.Itoa(p) + "}:" }

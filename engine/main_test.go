@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -31,12 +32,23 @@ const wait = 20 * time.Second
 // start runs an engine on the URL until the test ends.
 func start(t testing.TB, config Config) *Engine {
 	t.Helper()
+	if config.Registry == nil {
+		config.Registry = registryOf(config.RedisURL)
+	}
 	e, err := New(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.Close)
 	return e
+}
+
+// registries are those of the engines of this process, one a Redis.
+var registries sync.Map
+
+func registryOf(url string) Registry {
+	registry, _ := registries.LoadOrStore(url, NewMemoryRegistry())
+	return registry.(Registry)
 }
 
 // dial opens a client of the test's own, beside the engine's.

@@ -6,105 +6,119 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/bwmarrin/snowflake"
-	"github.com/redis/rueidis"
-
 	"flashsale"
-	"flashsale/lua"
 )
 
-// nodesMax is how many node ids a snowflake number has room for.
-const nodesMax = 1024
+// Terms of a node's lease. A process that has just started holds its id for leaseMin, and ten
+// times as long as it has lived from then on, up to [Config.LeaseTTL]: what has run for a while
+// outlives a long absence of the registry, and what crashes again and again does not use the
+// ids up.
+const (
+	leaseMin   = 10 * time.Minute
+	leaseEvery = 10 * time.Second // between two renewals, at most
+	leaseAsk   = 5 * time.Second  // for one call of the registry, at most
+)
 
-// node makes order numbers under a node id that no other process holds. The id is leased in
-// Redis; a process that cannot renew stops in time, before another could take the id.
+// node makes order numbers under a node id that no other process holds.
+//
+// A lease is a span of milliseconds of the registry's clock in which every number under the id
+// is this process's. Numbers are made of what the registry's clock shows: it was read once, when
+// the lease was given, and is carried on by the monotonic clock; a wall clock is never asked. A
+// number beyond the span is not made. So two processes never make the same number, whichever of
+// them believes what about the time, and whatever Redis forgets.
 type node struct {
-	client rueidis.Client
-	logger *slog.Logger
-	ttl    time.Duration
-	start  time.Time
-	until  atomic.Int64 // nanoseconds since start, up to which the lease surely stands
+	registry Registry
+	logger   *slog.Logger
+	ttl      time.Duration
+	name     string // host and process id, for people
+	started  time.Time
 
-	mu    sync.Mutex // guards what follows: a lost lease is replaced
-	id    int64
-	owner string
-	maker *snowflake.Node
+	mu      sync.Mutex // guards what follows
+	owner   string
+	lease   flashsale.NodeLease // none: ends at 0
+	aheadMS int64               // of the registry's clock before the time since started
+	last    int64               // place of the last number: its millisecond, then its step
 }
 
 // leaseNode takes a free node id.
-func leaseNode(ctx context.Context, client rueidis.Client, config Config) (*node, error) {
-	n := &node{client: client, logger: config.Logger, ttl: config.LeaseTTL, start: time.Now()}
+func leaseNode(ctx context.Context, config Config) (*node, error) {
+	host, _ := os.Hostname() // only for people
+	n := &node{
+		registry: config.Registry, logger: config.Logger, ttl: config.LeaseTTL,
+		name: fmt.Sprintf("%s/%d", host, os.Getpid()), started: time.Now(),
+	}
 	if err := n.acquire(ctx); err != nil {
 		return nil, err
 	}
 	return n, nil
 }
 
-// acquire draws ids from a counter, so that an id is used again as late as possible: should a
-// clock step back between two processes, their numbers still differ.
+func (n *node) sinceMS() int64 { return time.Since(n.started).Milliseconds() }
+
+// nowMS is what the registry's clock shows. Call with mu held.
+func (n *node) nowMS() int64 { return n.aheadMS + n.sinceMS() }
+
 func (n *node) acquire(ctx context.Context) error {
 	owner := rand.Text()
-	for range nodesMax {
-		drawn, err := n.client.Do(ctx, n.client.B().Incr().Key(nodeSeqKey).Build()).AsInt64()
-		if err != nil {
-			return fmt.Errorf("lease node id: %w", err)
-		}
-		id := drawn % nodesMax
-		asked := time.Now()
-		take := n.client.B().Set().Key(nodeKey(id)).Value(owner).Nx().Px(n.ttl).Build()
-		result := n.client.Do(ctx, take)
-		if isNil(result) {
-			continue // taken
-		}
-		if err := result.Error(); err != nil {
-			return fmt.Errorf("lease node id: %w", err)
-		}
-		maker, err := snowflake.NewNode(id)
-		if err != nil {
-			return fmt.Errorf("lease node id %d: %w", id, err)
-		}
-		n.mu.Lock()
-		n.id, n.owner, n.maker = id, owner, maker
-		n.mu.Unlock()
-		n.extend(asked)
-		return nil
+	asked := n.sinceMS()
+	lease, err := n.registry.LeaseNode(ctx, owner, n.name, n.term())
+	if err != nil {
+		return fmt.Errorf("engine: lease node id: %w", err)
 	}
-	return errors.New("lease node id: all 1024 are taken; old leases expire by themselves")
-}
-
-// extend counts from before the request was sent and keeps a tenth back, so that this side
-// always ends first.
-func (n *node) extend(asked time.Time) {
-	n.until.Store(int64(asked.Sub(n.start) + n.ttl - n.ttl/10))
-}
-
-// held reports whether the lease stands.
-func (n *node) held() bool { return int64(time.Since(n.start)) < n.until.Load() }
-
-// next makes an order number. Call only while held.
-func (n *node) next() flashsale.OrderNo {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return flashsale.OrderNo(n.maker.Generate())
+	n.owner, n.lease, n.last = owner, lease, 0
+	n.aheadMS = lease.NowMS - asked
+	return nil
+}
+
+func (n *node) term() time.Duration {
+	return min(n.ttl, leaseMin+10*time.Since(n.started))
+}
+
+// held reports whether numbers can be made.
+func (n *node) held() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.nowMS() <= n.lease.UntilMS
+}
+
+// take appends count numbers, ascending, or none when the lease is over. More than fit into a
+// millisecond are borrowed from the next ones.
+func (n *node) take(into []flashsale.OrderNo, count int) (numbers []flashsale.OrderNo, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	first := max(n.last+1, n.nowMS()*flashsale.StepsMax)
+	last := first + int64(count) - 1
+	if last/flashsale.StepsMax > n.lease.UntilMS {
+		return into, false
+	}
+	n.last = last
+	for place := first; place <= last; place++ {
+		into = append(into, flashsale.NewOrderNo(place/flashsale.StepsMax, n.lease.ID, int(place%flashsale.StepsMax)))
+	}
+	return into, true
 }
 
 // NextNumber makes a number of the family that the order numbers are of, such as a trade number:
-// positive, and unique for ever across all processes. [ErrUnavailable] while the node's lease is
-// lost.
+// positive, and unique for ever across all processes. [ErrUnavailable] while the node holds no
+// lease.
 func (e *Engine) NextNumber() (int64, error) {
-	if !e.node.held() {
-		return 0, fmt.Errorf("next number: node id lease lost: %w", ErrUnavailable)
+	if e.node != nil {
+		if numbers, ok := e.node.take(nil, 1); ok {
+			return int64(numbers[0]), nil
+		}
 	}
-	return int64(e.node.next()), nil
+	return 0, fmt.Errorf("next number: no node id: %w", ErrUnavailable)
 }
 
 // run renews the lease until ctx ends, then gives it back.
 func (n *node) run(ctx context.Context) {
-	ticker := time.NewTicker(n.ttl / 5)
+	ticker := time.NewTicker(min(n.ttl/5, leaseEvery))
 	defer ticker.Stop()
 	for {
 		select {
@@ -118,39 +132,50 @@ func (n *node) run(ctx context.Context) {
 }
 
 func (n *node) renew(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, n.ttl/5)
+	ctx, cancel := context.WithTimeout(ctx, leaseAsk)
 	defer cancel()
-	asked := time.Now()
-	status, err := n.lease(ctx, n.ttl)
+	owner, usedMS := n.used()
+	asked := n.sinceMS()
+	lease, err := n.registry.RenewNode(ctx, owner, usedMS, n.term())
 	switch {
-	case err != nil:
-		n.logger.Warn("node id lease not renewed", "node", n.id, "error", err)
-	case status == lua.NodeLeaseHeld:
-		n.extend(asked)
-	default:
-		n.until.Store(0)
-		n.logger.Error("node id lease lost, taking another", "node", n.id)
+	case err == nil:
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.lease = lease
+		n.aheadMS = max(n.aheadMS, lease.NowMS-asked)
+	case errors.Is(err, flashsale.ErrNotFound):
+		n.logger.Error("node id lease lost, taking another", "node", n.id())
 		if err := n.acquire(ctx); err != nil {
-			n.logger.Error("no node id: requests are answered not_ready", "error", err)
+			n.logger.Error("no other node id yet", "error", err)
 		}
+	default:
+		n.logger.Warn("node id lease not renewed", "node", n.id(), "error", err)
 	}
+}
+
+func (n *node) id() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lease.ID
+}
+
+// used returns whose lease it is and the last millisecond that may have a number of it.
+func (n *node) used() (owner string, usedMS int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.owner, max(n.nowMS(), n.last/flashsale.StepsMax)
 }
 
 // end gives the id back, so that a restart does not use them up.
 func (n *node) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	n.until.Store(0)
-	if _, err := n.lease(ctx, 0); err != nil {
-		n.logger.Warn("node id lease left to expire", "node", n.id, "error", err)
+	owner, usedMS := n.used()
+	n.mu.Lock()
+	n.lease.UntilMS = 0 // from here on no number is made
+	usedMS = max(usedMS, n.last/flashsale.StepsMax)
+	n.mu.Unlock()
+	if err := n.registry.EndNode(ctx, owner, usedMS); err != nil {
+		n.logger.Warn("node id lease left to expire", "node", n.id(), "error", err)
 	}
-}
-
-func (n *node) lease(ctx context.Context, ttl time.Duration) (int64, error) {
-	keys, args := []string{nodeKey(n.id)}, []string{n.owner, decimal(ttl.Milliseconds())}
-	numbers, err := decodeInts("node_lease", nodeLeaseScript.Exec(ctx, n.client, keys, args), 1)
-	if err != nil {
-		return 0, err
-	}
-	return numbers[0], nil
 }

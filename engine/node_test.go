@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -11,36 +12,136 @@ import (
 	"flashsale/internal/devstack/stacktest"
 )
 
-// leased is the node id that the engine has now.
-func leased(e *Engine) int64 {
-	e.node.mu.Lock()
-	defer e.node.mu.Unlock()
-	return e.node.id
+// aside is a registry that can be away, and whose clock and terms a test sets.
+type aside struct {
+	*MemoryRegistry
+	mu    sync.Mutex // guards what follows
+	away  error
+	shift time.Duration // its clock against ours
+	term  time.Duration // instead of the one asked for
+	owner string        // who leased last
 }
 
-// TestNode_TwoDiffer: two processes under one node id would give two orders one number.
-func TestNode_TwoDiffer(t *testing.T) {
+func newAside() *aside { return &aside{MemoryRegistry: NewMemoryRegistry()} }
+
+func (a *aside) set(change func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change()
+}
+
+func (a *aside) LeaseNode(ctx context.Context, owner, name string, term time.Duration) (flashsale.NodeLease, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.away != nil {
+		return flashsale.NodeLease{}, a.away
+	}
+	if a.term != 0 {
+		term = a.term
+	}
+	a.owner = owner
+	lease, err := a.MemoryRegistry.LeaseNode(ctx, owner, name, term)
+	return a.shifted(lease), err
+}
+
+func (a *aside) RenewNode(ctx context.Context, owner string, usedMS int64, term time.Duration) (flashsale.NodeLease, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.away != nil {
+		return flashsale.NodeLease{}, a.away
+	}
+	if a.term != 0 {
+		term = a.term
+	}
+	lease, err := a.MemoryRegistry.RenewNode(ctx, owner, usedMS-a.shift.Milliseconds(), term)
+	return a.shifted(lease), err
+}
+
+func (a *aside) shifted(lease flashsale.NodeLease) flashsale.NodeLease {
+	lease.NowMS += a.shift.Milliseconds()
+	lease.UntilMS += a.shift.Milliseconds()
+	return lease
+}
+
+// take makes numbers, which must work.
+func take(t testing.TB, n *node, count int) []flashsale.OrderNo {
+	t.Helper()
+	numbers, ok := n.take(nil, count)
+	if !ok || len(numbers) != count {
+		t.Fatalf("%d numbers of %d, %t", len(numbers), count, ok)
+	}
+	return numbers
+}
+
+// TestNode_RedisForgets protects order numbers from a Redis that forgets everything, in the
+// middle of a sale: neither two nodes that run nor one that starts a moment after the loss ever
+// make a number that another has made.
+func TestNode_RedisForgets(t *testing.T) {
 	t.Parallel()
-	url := stacktest.Redis(t)
+	url, registry := stacktest.Redis(t), NewMemoryRegistry()
 	client := dial(t, url)
-	a, b := start(t, Config{RedisURL: url}), start(t, Config{RedisURL: url})
-	if leased(a) == leased(b) {
-		t.Fatalf("both nodes have the id %d", leased(a))
-	}
+	nodes := []*Engine{start(t, Config{RedisURL: url, Registry: registry}), start(t, Config{RedisURL: url, Registry: registry})}
+	var mu sync.Mutex
 	seen := map[flashsale.OrderNo]bool{}
-	for range 10_000 {
-		seen[a.node.next()], seen[b.node.next()] = true, true
+	count := 0
+	number := func(e *Engine) {
+		for range 200 {
+			numbers := take(t, e.node, 50)
+			mu.Lock()
+			for _, n := range numbers {
+				seen[n] = true
+			}
+			count += len(numbers)
+			mu.Unlock()
+		}
 	}
-	if len(seen) != 20_000 {
-		t.Errorf("%d different numbers of 20,000", len(seen))
+	var running sync.WaitGroup
+	for range 3 {
+		for _, e := range nodes {
+			running.Go(func() { number(e) })
+		}
+		do(t, client, "FLUSHALL")
+		nodes = append(nodes, start(t, Config{RedisURL: url, Registry: registry}))
 	}
-	id := leased(a)
+	for _, e := range nodes {
+		running.Go(func() { number(e) })
+	}
+	running.Wait()
+	if len(seen) != count {
+		t.Errorf("%d of %d numbers were made twice", count-len(seen), count)
+	}
+}
+
+// TestNode_NextHolder: whoever gets an id after another starts above every number the other made
+// or may still make, although it may be the same millisecond, or the clock has stepped back.
+func TestNode_NextHolder(t *testing.T) {
+	t.Parallel()
+	url, registry := stacktest.Redis(t), newAside()
+	a := start(t, Config{RedisURL: url, Registry: registry})
+	id := a.node.id()
+	last := take(t, a.node, 100_000)[99_999] // far into the next milliseconds
 	a.Close()
-	if n, err := do(t, client, "EXISTS", nodeKey(id)).AsInt64(); err != nil || n != 0 {
-		t.Errorf("an orderly end leaves the lease: %d %v", n, err)
+	b := start(t, Config{RedisURL: url, Registry: registry})
+	if b.node.id() != id {
+		t.Fatalf("id %d instead of %d: a stop has not given it back", b.node.id(), id)
 	}
-	if c := start(t, Config{RedisURL: url}); leased(c) == id {
-		t.Errorf("the id %d is used again at once", id)
+	if first := take(t, b.node, 1)[0]; first <= last {
+		t.Errorf("the next holder makes %d, after %d", first, last)
+	}
+	if first := take(t, b.node, 1)[0]; first.Time().After(time.Now().Add(5 * time.Second)) {
+		t.Errorf("a number of %s", first.Time())
+	}
+}
+
+// TestNode_Clocks: the clock of the registry decides, not the node's.
+func TestNode_Clocks(t *testing.T) {
+	t.Parallel()
+	registry := newAside()
+	registry.shift = 48 * time.Hour
+	e := start(t, Config{RedisURL: stacktest.Redis(t), Registry: registry})
+	ahead := time.Until(take(t, e.node, 1)[0].Time())
+	if ahead < 47*time.Hour || ahead > 49*time.Hour {
+		t.Errorf("numbers are %s ahead of this host, want what the registry says: 48h", ahead)
 	}
 }
 
@@ -49,7 +150,7 @@ func TestNode_TwoDiffer(t *testing.T) {
 func TestNextNumber(t *testing.T) {
 	t.Parallel()
 	e := start(t, Config{RedisURL: stacktest.Redis(t)})
-	seen := map[int64]bool{int64(e.node.next()): true}
+	seen := map[int64]bool{int64(take(t, e.node, 1)[0]): true}
 	for range 1000 {
 		n, err := e.NextNumber()
 		if err != nil || n <= 0 || seen[n] {
@@ -57,100 +158,125 @@ func TestNextNumber(t *testing.T) {
 		}
 		seen[n] = true
 	}
-	e.node.until.Store(0)
+	e.node.end()
 	if n, err := e.NextNumber(); n != 0 || !errors.Is(err, ErrUnavailable) {
 		t.Errorf("without the lease: %d, %v", n, err)
-	}
-}
-
-// TestNode_SkipsTaken: a counter that has come round passes over the ids in use.
-func TestNode_SkipsTaken(t *testing.T) {
-	t.Parallel()
-	url := stacktest.Redis(t)
-	client := dial(t, url)
-	do(t, client, "SET", nodeSeqKey, "1023") // the next one drawn is 1024: id 0
-	do(t, client, "SET", nodeKey(0), "another")
-	do(t, client, "SET", nodeKey(1), "another")
-	if id := leased(start(t, Config{RedisURL: url})); id != 2 {
-		t.Errorf("id %d, want 2", id)
 	}
 }
 
 // TestNode_AllTaken: no free id is a clear refusal, not an endless search.
 func TestNode_AllTaken(t *testing.T) {
 	t.Parallel()
-	url := stacktest.Redis(t)
-	client := dial(t, url)
-	words := []string{"MSET"}
-	for id := range int64(nodesMax) {
-		words = append(words, nodeKey(id), "another")
+	registry := NewMemoryRegistry()
+	for n := range flashsale.NodesMax {
+		if _, err := registry.LeaseNode(t.Context(), fmt.Sprint(n), "", time.Hour); err != nil {
+			t.Fatal(err)
+		}
 	}
-	do(t, client, words...)
-	if e, err := New(t.Context(), Config{RedisURL: url}); err == nil {
+	if e, err := New(t.Context(), Config{RedisURL: stacktest.Redis(t), Registry: registry}); err == nil {
 		e.Close()
 		t.Error("started without a node id")
 	}
 }
 
-// TestNode_LeaseLost: another's lease is left alone, and a new id is taken.
-func TestNode_LeaseLost(t *testing.T) {
+// TestNode_Passive: a tool that only looks takes no id and sells nothing.
+func TestNode_Passive(t *testing.T) {
 	t.Parallel()
-	url := stacktest.Redis(t)
-	client := dial(t, url)
-	e := start(t, Config{RedisURL: url, LeaseTTL: time.Second})
-	item := load(t, e, 10, 1)
-	old := leased(e)
-	do(t, client, "SET", nodeKey(old), "another")
-	stacktest.Eventually(t, wait, func() error {
-		if leased(e) == old {
-			return errors.New("the old id")
-		}
-		return nil
-	})
-	becomes(t, e, item, "ann", flashsale.Accepted)
-	if owner, err := do(t, client, "GET", nodeKey(old)).ToString(); err != nil || owner != "another" {
-		t.Errorf("the old id belongs to %q: %v", owner, err)
+	url, registry := stacktest.Redis(t), newAside()
+	item := load(t, start(t, Config{RedisURL: url, Registry: registry}), 10, 1)
+	registry.set(func() { registry.owner = "" })
+	e := start(t, Config{RedisURL: url, Registry: registry, Passive: true})
+	if registry.owner != "" {
+		t.Error("a passive engine leases an id")
 	}
-}
-
-// TestNode_LapsedLease: a node that cannot renew makes no more numbers, because another may
-// have its id by now; it answers NotReady without Redis, and goes on once it has a lease again.
-func TestNode_LapsedLease(t *testing.T) {
-	t.Parallel()
-	url := stacktest.NewRedis(t).URL()
-	client := dial(t, url)
-	e := start(t, Config{RedisURL: url, LeaseTTL: time.Second})
-	item := load(t, e, 10, 1)
-	release := holdWrites(t, client)
-	stacktest.Eventually(t, wait, func() error {
-		if e.node.held() {
-			return errors.New("still held")
-		}
-		return nil
-	})
+	if _, err := e.Item(t.Context(), item); err != nil {
+		t.Error(err)
+	}
 	if reply := buy(t, e, item, "ann"); reply.Outcome != flashsale.NotReady {
-		t.Errorf("without a lease the answer is %s", reply.Outcome)
+		t.Errorf("it answers %s", reply.Outcome)
 	}
-	if err := e.Ping(t.Context()); err == nil {
-		t.Error("a node without a lease reports that it is well")
+	if _, err := e.NextNumber(); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("it makes numbers: %v", err)
 	}
-	release()
-	becomes(t, e, item, "ann", flashsale.Accepted)
 	if err := e.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestNode_Next: numbers ascend and differ under contention.
-func TestNode_Next(t *testing.T) {
+// TestNode_LeaseLost: a node whose id is another's by now takes a new one and sells on.
+func TestNode_LeaseLost(t *testing.T) {
+	t.Parallel()
+	registry := newAside()
+	e := start(t, Config{RedisURL: stacktest.Redis(t), Registry: registry, LeaseTTL: time.Second})
+	item := load(t, e, 10, 1)
+	old := registry.owner
+	if err := registry.EndNode(t.Context(), old, 0); err != nil {
+		t.Fatal(err)
+	}
+	stacktest.Eventually(t, wait, func() error {
+		if owner, _ := e.node.used(); owner == old {
+			return errors.New("the old lease")
+		}
+		return nil
+	})
+	becomes(t, e, item, "ann", flashsale.Accepted)
+}
+
+// TestNode_RegistryAway: purchases go on while the registry is away, for as long as the lease
+// lasts; then no number is made any more, because another may have the id by now, and the node
+// says that it is not ready; with the registry back it sells again.
+func TestNode_RegistryAway(t *testing.T) {
+	t.Parallel()
+	registry := newAside()
+	e := start(t, Config{RedisURL: stacktest.Redis(t), Registry: registry, LeaseTTL: time.Second})
+	item := load(t, e, 10, 1)
+	registry.set(func() { registry.away = errors.New("away") })
+	ends := func(at time.Time) {
+		e.node.mu.Lock()
+		defer e.node.mu.Unlock()
+		e.node.lease.UntilMS = at.UnixMilli()
+	}
+	ends(time.Now().Add(time.Hour))
+	becomes(t, e, item, "ann", flashsale.Accepted)
+	ends(time.Now().Add(-time.Millisecond))
+	if reply := buy(t, e, item, "bob"); reply.Outcome != flashsale.NotReady {
+		t.Errorf("without a lease the answer is %s", reply.Outcome)
+	}
+	if err := e.Ping(t.Context()); err == nil {
+		t.Error("a node without a lease reports that it is well")
+	}
+	registry.set(func() { registry.away = nil })
+	becomes(t, e, item, "bob", flashsale.Accepted)
+	if err := e.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNode_Term: a node that has just started holds its id for minutes, so that a crash loop does
+// not use all of them up, and one that has run for a while for hours.
+func TestNode_Term(t *testing.T) {
+	t.Parallel()
+	n := &node{ttl: DefaultLeaseTTL, started: time.Now()}
+	if term := n.term(); term < leaseMin || term > leaseMin+time.Minute {
+		t.Errorf("at its start a node holds its id for %s", term)
+	}
+	n.started = time.Now().Add(-time.Hour)
+	if term := n.term(); term != DefaultLeaseTTL {
+		t.Errorf("after an hour a node holds its id for %s", term)
+	}
+}
+
+// TestNode_Take: numbers ascend and differ under contention, also when more are taken than fit
+// into a millisecond.
+func TestNode_Take(t *testing.T) {
 	t.Parallel()
 	e := start(t, Config{RedisURL: stacktest.Redis(t)})
 	var running sync.WaitGroup
 	numbers := make([][]flashsale.OrderNo, 8)
 	for g := range numbers {
 		running.Go(func() {
-			for range 2000 {
-				numbers[g] = append(numbers[g], e.node.next())
+			for range 100 {
+				numbers[g], _ = e.node.take(numbers[g], 512)
 			}
 		})
 	}
@@ -163,5 +289,29 @@ func TestNode_Next(t *testing.T) {
 			}
 			seen[number] = true
 		}
+	}
+	if len(seen) != 8*100*512 {
+		t.Errorf("%d numbers", len(seen))
+	}
+}
+
+// TestPartitions_Changed protects an item from having two accounts: a node that runs while the
+// number of partitions is changed sells no more and says why; Redis has no say in the number.
+func TestPartitions_Changed(t *testing.T) {
+	t.Parallel()
+	url, registry := stacktest.Redis(t), NewMemoryRegistry()
+	e := start(t, Config{RedisURL: url, Registry: registry, Partitions: 4, LeaseTTL: time.Second})
+	do(t, dial(t, url), "FLUSHALL")
+	if other := start(t, Config{RedisURL: url, Registry: registry}); other.Partitions() != 4 {
+		t.Errorf("after a loss of Redis there are %d partitions", other.Partitions())
+	}
+	item := load(t, e, 10, 1)
+	becomes(t, e, item, "ann", flashsale.Accepted)
+	registry.mu.Lock()
+	registry.partitions = 8
+	registry.mu.Unlock()
+	becomes(t, e, item, "bob", flashsale.NotReady)
+	if err := e.Ping(t.Context()); !errors.Is(err, errPartitions) {
+		t.Errorf("its readiness says %v", err)
 	}
 }

@@ -13,9 +13,6 @@ import (
 // scanCount is how many fields one HSCAN asks for: about half a millisecond of Redis' time.
 const scanCount = 1000
 
-// defaultClusterPartitions spreads the items over a cluster's nodes.
-const defaultClusterPartitions = 16
-
 // checkRedis refuses a Redis that may not be trusted with stock: too old for the scripts, or
 // set to evict keys when memory is short. Each node of a cluster is asked.
 func checkRedis(ctx context.Context, client rueidis.Client, logger *slog.Logger) error {
@@ -95,38 +92,6 @@ func readInfo(ctx context.Context, client rueidis.Client) (map[string]string, er
 		}
 	}
 	return info, nil
-}
-
-// agreePartitions makes all nodes use one number: the first stores it, the others take it,
-// and who was configured otherwise may not start, since it would look for items elsewhere.
-func agreePartitions(ctx context.Context, client rueidis.Client, want int) (int, error) {
-	first := want
-	if first == 0 {
-		info, err := readInfo(ctx, client)
-		if err != nil {
-			return 0, err
-		}
-		first = 1
-		if info["cluster_enabled"] == "1" {
-			first = defaultClusterPartitions
-		}
-	}
-	set := client.B().Set().Key(partitionsKey).Value(strconv.Itoa(first)).Nx().Build()
-	if result := client.Do(ctx, set); result.Error() != nil && !isNil(result) {
-		return 0, fmt.Errorf("engine: store partitions: %w", result.Error())
-	}
-	stored, err := client.Do(ctx, client.B().Get().Key(partitionsKey).Build()).AsInt64()
-	if err != nil {
-		return 0, fmt.Errorf("engine: read partitions: %w", err)
-	}
-	if stored < 1 || stored > PartitionsLimit {
-		return 0, fmt.Errorf("engine: key %s holds %d, which is no number of partitions", partitionsKey, stored)
-	}
-	if want != 0 && int64(want) != stored {
-		return 0, fmt.Errorf("engine: configured for %d partitions, but this redis was started with %d: "+
-			"set the same number on every node, or none", want, stored)
-	}
-	return int(stored), nil
 }
 
 func (e *Engine) scanPage(ctx context.Context, key string, cursor uint64) (rueidis.ScanEntry, error) {

@@ -324,7 +324,7 @@ func TestScripts_WrongType(t *testing.T) {
 	t.Parallel()
 	good := state{
 		theItem: account("stock", "0"), theBuyers: hash{"ann": "101 1 "}, theOrders: stream{{"order": "101"}},
-		theDead: stream{{"entry": "1-1"}}, "fs:node:5": text("me"),
+		theDead: stream{{"entry": "1-1"}},
 	}
 	for _, c := range []struct {
 		script *rueidis.Lua
@@ -339,7 +339,6 @@ func TestScripts_WrongType(t *testing.T) {
 		{ackScript, "ack", []string{theOrders}, func(id string) []string { return []string{"workers", id} }},
 		{deadLetterScript, "dead_letter", []string{theOrders, theDead}, func(id string) []string { return []string{"workers", id, "why"} }},
 		{deadRetryScript, "dead_retry", []string{theDead, theOrders}, func(string) []string { return []string{"5-1"} }},
-		{nodeLeaseScript, "node_lease", []string{"fs:node:5"}, func(string) []string { return []string{"me", "1000"} }},
 	} {
 		for _, wrong := range c.keys {
 			t.Run(c.name+" "+wrong, func(t *testing.T) {
@@ -664,6 +663,33 @@ func TestPreheat_Table(t *testing.T) {
 	}
 }
 
+// TestRemove_Table: only what nobody has bought from goes.
+func TestRemove_Table(t *testing.T) {
+	t.Parallel()
+	item := account("seq", "0")
+	for _, c := range []struct {
+		name    string
+		given   state
+		want    int64
+		changes state
+	}{
+		{"nobody has bought", state{theItem: item}, lua.RemoveRemoved, state{theItem: nil}},
+		{"not loaded", state{}, lua.RemoveAbsent, nil},
+		{"somebody holds it", state{theItem: item, theBuyers: hash{"ann": "101 1 "}}, lua.RemoveBought, nil},
+		{"somebody has held it", state{theItem: item.with("seq", "1")}, lua.RemoveBought, nil},
+		{"buyers without an account", state{theBuyers: hash{"ann": "101 1 "}}, lua.RemoveBought, nil},
+		{"half an account", state{theItem: hash{"stock": "1"}}, lua.RemoveRemoved, state{theItem: nil}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			client := dial(t, stacktest.Redis(t))
+			c.given.write(t, client)
+			mustReply(t, removeScript.Exec(t.Context(), client, []string{theItem, theBuyers}, nil), c.want)
+			c.given.with(c.changes).mustBe(t, client)
+		})
+	}
+}
+
 // TestRestock_Table: each restock number counts once.
 func TestRestock_Table(t *testing.T) {
 	t.Parallel()
@@ -854,45 +880,6 @@ func TestDeadRetry_Table(t *testing.T) {
 			retry(c.want)
 			if c.want == lua.DeadRetryRetried {
 				retry(lua.DeadRetryGone)
-			}
-		})
-	}
-}
-
-// TestNodeLease_Table: only the owner renews or ends a lease.
-func TestNodeLease_Table(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name   string
-		holder string
-		ttl    string
-		want   int64
-		left   string
-	}{
-		{"renew", "me", "60000", lua.NodeLeaseHeld, "me"},
-		{"end", "me", "0", lua.NodeLeaseHeld, ""},
-		{"renew another's", "other", "60000", lua.NodeLeaseLost, "other"},
-		{"end another's", "other", "0", lua.NodeLeaseLost, "other"},
-		{"renew none", "", "60000", lua.NodeLeaseLost, ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			client := dial(t, stacktest.Redis(t))
-			lease := func(owner string) state {
-				if owner == "" {
-					return state{}
-				}
-				return state{"fs:node:5": text(owner)}
-			}
-			lease(c.holder).write(t, client)
-			mustReply(t, nodeLeaseScript.Exec(t.Context(), client, []string{"fs:node:5"}, []string{"me", c.ttl}), c.want)
-			lease(c.left).mustBe(t, client)
-			ttl, err := do(t, client, "PTTL", "fs:node:5").AsInt64()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if renewed := ttl > 50_000; renewed != (c.want == lua.NodeLeaseHeld && c.left != "") {
-				t.Errorf("the lease has %d ms left", ttl)
 			}
 		})
 	}

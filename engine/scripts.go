@@ -15,7 +15,6 @@ import (
 var (
 	fenceScript         = rueidis.NewLuaScriptRetryable(lua.Fence)
 	fenceLiftScript     = rueidis.NewLuaScript(lua.FenceLift)
-	nodeLeaseScript     = rueidis.NewLuaScriptRetryable(lua.NodeLease)
 	preheatScript       = rueidis.NewLuaScript(lua.Preheat)
 	rebuildBuyersScript = rueidis.NewLuaScript(lua.RebuildBuyers)
 	rebuildOpenScript   = rueidis.NewLuaScript(lua.RebuildOpen)

@@ -20,9 +20,6 @@ var (
 	// FenceLift puts an intact item back on sale.
 	//go:embed fence_lift.lua
 	FenceLift string
-	// NodeLease renews or ends the lease of a node id.
-	//go:embed node_lease.lua
-	NodeLease string
 	// Preheat loads an item that is not in Redis.
 	//go:embed preheat.lua
 	Preheat string
@@ -35,6 +32,9 @@ var (
 	// Release gives units of orders back.
 	//go:embed release.lua
 	Release string
+	// Remove takes an item out of Redis that nobody has bought from.
+	//go:embed remove.lua
+	Remove string
 	// Reserve decides a batch of requests for one item.
 	//go:embed reserve.lua
 	Reserve string

@@ -17,9 +17,6 @@ const (
 	FenceLiftLifted  = 1
 	FenceLiftForeign = 2
 
-	NodeLeaseHeld = 1
-	NodeLeaseLost = 2
-
 	PreheatLoaded = 1
 	PreheatExists = 2
 
@@ -31,6 +28,10 @@ const (
 
 	ReleaseReleased = 1
 	ReleaseNotReady = 2
+
+	RemoveRemoved = 1
+	RemoveAbsent  = 2
+	RemoveBought  = 3
 
 	ReserveDecided    = 1
 	ReserveNotReady   = 2

@@ -58,7 +58,12 @@ type Refunds interface {
 	// order when it is neither paid nor refunded.
 	StartRefund(ctx context.Context, number flashsale.OrderNo, user, reason string) (flashsale.Receipt, error)
 	FinishRefund(ctx context.Context, refundNo string) (flashsale.Receipt, error)
-	RefuseRefund(ctx context.Context, refundNo, fault string) error
+	RefuseRefund(ctx context.Context, refund flashsale.Refund, fault string) error
+	RetryRefund(ctx context.Context, refundNo string) error
+	// RecordForeignRefund notes money of a trade that went back without us, and how much of the
+	// whole that makes in total.
+	RecordForeignRefund(ctx context.Context, f flashsale.ForeignRefund, total, whole int64) (news bool, err error)
+	SettleForeignRefund(ctx context.Context, number string) (flashsale.Receipt, error)
 	Refund(ctx context.Context, refundNo string) (flashsale.Refund, error)
 	// DueRefunds takes up those that are to be asked for again.
 	DueRefunds(ctx context.Context, limit int) ([]flashsale.Refund, error)
@@ -85,11 +90,12 @@ type MoneyLedger interface {
 // Alipay is what the desk asks of Alipay.
 type Alipay interface {
 	PageURL(ctx context.Context, charge alipay.Charge) (string, error)
-	ParseNotify(ctx context.Context, body []byte) (alipay.Notice, error)
-	ParseReturn(ctx context.Context, rawQuery []byte) (flashsale.OrderNo, error)
+	ParseNotify(ctx context.Context, body []byte, admit alipay.Admit) (alipay.Notice, error)
+	ParseReturn(ctx context.Context, rawQuery []byte, admit alipay.Admit) (flashsale.OrderNo, error)
 	Query(ctx context.Context, no flashsale.OrderNo) (alipay.Trade, error)
 	Close(ctx context.Context, no flashsale.OrderNo) (closed bool, err error)
 	Refund(ctx context.Context, no flashsale.OrderNo, refundNo string, amountFen int64, reason string) (done bool, err error)
+	RefundQuery(ctx context.Context, no flashsale.OrderNo, refundNo string) (alipay.Refund, error)
 }
 
 // Points is what the desk asks of the points service.

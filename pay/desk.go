@@ -120,7 +120,7 @@ func (d *Desk) Return(ctx context.Context, rawQuery []byte) (flashsale.Order, er
 	if d.config.Alipay == nil {
 		return flashsale.Order{}, ErrUnavailable
 	}
-	number, err := d.config.Alipay.ParseReturn(ctx, rawQuery)
+	number, err := d.config.Alipay.ParseReturn(ctx, rawQuery, nil)
 	if errors.Is(err, alipay.ErrForged) {
 		return flashsale.Order{}, fmt.Errorf("%w: %w", flashsale.ErrNotFound, err)
 	}

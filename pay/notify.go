@@ -28,7 +28,7 @@ func (d *Desk) Notify(ctx context.Context, body []byte) error {
 	if d.config.Alipay == nil {
 		return ErrUnavailable
 	}
-	notice, err := d.config.Alipay.ParseNotify(ctx, body)
+	notice, err := d.config.Alipay.ParseNotify(ctx, body, nil)
 	if err != nil {
 		return err
 	}
@@ -42,12 +42,19 @@ func (d *Desk) Notify(ctx context.Context, body []byte) error {
 }
 
 func (d *Desk) notify(ctx context.Context, notice alipay.Notice) error {
+	refunded := notice.RefundFen > 0 || notice.RefundNo != ""
 	order, err := d.config.Ledger.Order(ctx, notice.OrderNo)
 	if errors.Is(err, flashsale.ErrNotFound) {
 		d.mismatch(ctx, mismatchOrder, notice.OrderNo, notice.TradeNo)
+		if refunded {
+			return nil // the money is back where it came from
+		}
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case refunded:
+		return d.refundNoticed(ctx, notice)
 	}
 	// What the notice says of the amount is signed, and still no more than a hint; but one that
 	// contradicts the order is not acknowledged before somebody has looked at it.
@@ -63,13 +70,7 @@ func (d *Desk) notify(ctx context.Context, notice alipay.Notice) error {
 		d.mismatch(ctx, mismatchTrade, notice.OrderNo, notice.TradeNo)
 		return fmt.Errorf("%w: the order's trade is %s, not %s", flashsale.ErrConflict, trade.TradeNo, notice.TradeNo)
 	}
-	if err := d.receive(ctx, trade); err != nil {
-		return err
-	}
-	if notice.RefundNo == "" {
-		return nil
-	}
-	return d.refundNoticed(ctx, notice)
+	return d.receive(ctx, trade)
 }
 
 // receive acts on what Alipay has answered about a trade. It is where orders become paid.
@@ -111,7 +112,7 @@ func (d *Desk) receive(ctx context.Context, trade alipay.Trade) error {
 }
 
 // receiveReturned is about a trade whose money came and went back. It is ours if we gave it
-// back; otherwise somebody did who must tell the ledger.
+// back; otherwise somebody else did.
 func (d *Desk) receiveReturned(ctx context.Context, trade alipay.Trade) error {
 	history, err := d.config.Ledger.History(ctx, trade.OrderNo)
 	if err != nil {
@@ -122,22 +123,81 @@ func (d *Desk) receiveReturned(ctx context.Context, trade alipay.Trade) error {
 			return nil
 		}
 	}
-	d.mismatch(ctx, mismatchRefund, trade.OrderNo, "trade "+trade.TradeNo+" was refunded by somebody else")
-	return d.config.Ledger.EndCharge(ctx, trade.OrderNo)
+	return d.recordForeign(ctx, alipay.Notice{
+		OrderNo: trade.OrderNo, TradeNo: trade.TradeNo, AmountFen: trade.AmountFen,
+		Status: trade.Status, RefundFen: trade.AmountFen, At: trade.PaidAt,
+	}, 0)
 }
 
-// refundNoticed finishes the refund that a notice is about, by asking for it again.
+// refundNoticed acts on the notice of a refund. One of ours is finished by asking for it again.
+// Every other was made by somebody else, is on record from then on, and may be acknowledged: by
+// hearing it again nothing would change.
 func (d *Desk) refundNoticed(ctx context.Context, notice alipay.Notice) error {
 	refund, err := d.config.Ledger.Refund(ctx, notice.RefundNo)
 	switch {
-	case errors.Is(err, flashsale.ErrNotFound) || err == nil && refund.OrderNo != notice.OrderNo:
-		d.mismatch(ctx, mismatchRefund, notice.OrderNo, "refund "+notice.RefundNo+" is not ours")
-		return nil // nothing will change by hearing it again
+	case err == nil && refund.OrderNo == notice.OrderNo && refund.State == flashsale.RefundDone:
+		return nil
+	case err == nil && refund.OrderNo == notice.OrderNo:
+		_, err = d.giveBack(ctx, refund)
+		return err
+	case err != nil && !errors.Is(err, flashsale.ErrNotFound):
+		return err
+	}
+	if err := d.receivePart(ctx, notice); err != nil {
+		return err
+	}
+	var amount int64
+	if notice.RefundNo != "" {
+		told, err := d.config.Alipay.RefundQuery(ctx, notice.OrderNo, notice.RefundNo)
+		if err != nil && !answered(err) {
+			return err
+		}
+		amount = told.AmountFen
+	}
+	return d.recordForeign(ctx, notice, amount)
+}
+
+// receivePart makes sure that the payment is known of which others have given a part back: its own
+// notice may have been lost.
+func (d *Desk) receivePart(ctx context.Context, notice alipay.Notice) error {
+	trade, err := d.config.Alipay.Query(ctx, notice.OrderNo)
+	switch {
+	case err != nil && answered(err):
+		return nil
 	case err != nil:
 		return err
-	case refund.State == flashsale.RefundDone:
+	case trade.TradeNo != notice.TradeNo:
+		d.mismatch(ctx, mismatchTrade, notice.OrderNo, notice.TradeNo)
+		return nil
+	case !trade.Status.Paid():
 		return nil
 	}
-	_, err = d.giveBack(ctx, refund)
-	return err
+	if err := d.receive(ctx, trade); !errors.Is(err, flashsale.ErrConflict) { // which is counted
+		return err
+	}
+	return nil
+}
+
+// answered tells an error that Alipay has answered with from one that leaves everything open.
+func answered(err error) bool {
+	return errors.Is(err, alipay.ErrRefused) || errors.Is(err, alipay.ErrUnknownTrade)
+}
+
+// recordForeign puts money on record that went back without us. The amount is 0 where Alipay tells
+// only what went back in all.
+func (d *Desk) recordForeign(ctx context.Context, notice alipay.Notice, amount int64) error {
+	news, err := d.config.Ledger.RecordForeignRefund(ctx, flashsale.ForeignRefund{
+		ProviderNo: notice.RefundNo, OrderNo: notice.OrderNo, Method: flashsale.Alipay, TradeNo: notice.TradeNo,
+		Amount: amount, At: notice.At,
+	}, notice.RefundFen, notice.AmountFen)
+	if err != nil {
+		return err
+	}
+	if news {
+		d.mismatch(ctx, mismatchRefund, notice.OrderNo, "refund "+notice.RefundNo+" of trade "+notice.TradeNo+" is not ours")
+	}
+	if notice.Status == alipay.TradeClosed {
+		return d.config.Ledger.EndCharge(ctx, notice.OrderNo)
+	}
+	return nil
 }

@@ -61,7 +61,7 @@ func (d *Desk) giveBack(ctx context.Context, refund flashsale.Refund) (flashsale
 	if errors.Is(err, alipay.ErrRefused) {
 		d.mismatch(ctx, mismatchRefund, refund.OrderNo, err)
 		d.metrics.refunds.WithLabelValues(string(refund.Method), "refused").Inc()
-		return flashsale.Receipt{}, d.config.Ledger.RefuseRefund(ctx, refund.RefundNo, strings.ToValidUTF8(err.Error(), ""))
+		return flashsale.Receipt{}, d.config.Ledger.RefuseRefund(ctx, refund, strings.ToValidUTF8(err.Error(), ""))
 	}
 	if err != nil || !done {
 		return flashsale.Receipt{}, err
@@ -83,6 +83,8 @@ func (d *Desk) giveBack(ctx context.Context, refund flashsale.Refund) (flashsale
 // ask asks the provider to give the money back, and reports whether it is back.
 func (d *Desk) ask(ctx context.Context, refund flashsale.Refund) (done bool, err error) {
 	switch {
+	case refund.Amount == 0: // all of it went back without us
+		return true, nil
 	case refund.Method == flashsale.Alipay && d.config.Alipay != nil:
 		return d.config.Alipay.Refund(ctx, refund.OrderNo, refund.RefundNo, refund.Amount, refund.Reason)
 	case refund.Method == flashsale.Points && d.config.Points != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,10 +18,10 @@ const insertOrSkipSQL = insertOrders + `
 const lookUpSQL = `
 SELECT coalesce(o.item_id, 0), coalesce(o.user_id, ''), coalesce(o.status, ''),
     coalesce(o.reason, ''), coalesce(i."limit", 0)
-FROM unnest($1::bigint[], $2::bigint[]) AS e (order_no, item_id)
+FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS e (order_no, item_id, place)
 LEFT JOIN orders o ON o.order_no = e.order_no
 LEFT JOIN items i ON i.id = e.item_id
-ORDER BY e.order_no`
+ORDER BY e.place`
 
 // oweRelease ends a statement whose CTE refused names the orders that became rejected. An item
 // that does not exist has nothing to give back to.
@@ -81,9 +82,27 @@ UPDATE holdings h SET units = e.units
 FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS e (item_id, user_id, units)
 WHERE h.item_id = e.item_id AND h.user_id = e.user_id`
 
-// reasonRebuilt rejects an order that a Redis accepted before it lost its memory and the item
-// was rebuilt: its units are on sale again.
-const reasonRebuilt = "rebuilt"
+// A collision is recorded once, however often it is delivered, and so is released once.
+const insertCollidedSQL = `
+WITH refused AS (
+    INSERT INTO collisions (order_no, item_id, generation, sequence, reserved_at, quantity, user_id)
+    SELECT e.order_no, e.item_id, e.generation, e.sequence,
+        to_timestamp(e.reserved_ms / 1000::float8), e.quantity, e.user_id
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
+            $7::bigint[], $8::integer[])
+        AS e (order_no, item_id, user_id, key, generation, sequence, reserved_ms, quantity)
+    ORDER BY e.order_no, e.item_id, e.user_id
+    ON CONFLICT DO NOTHING
+    RETURNING order_no, item_id, quantity, user_id
+), ` + oweRelease
+
+// The reasons of a rejection that are no outcome. An order was accepted by a Redis that lost its
+// memory, and its item was rebuilt: its units are on sale again. Or its number is that of another
+// order, as when two processes share a node id.
+const (
+	reasonRebuilt     = "rebuilt"
+	reasonNumberTaken = "number_taken"
+)
 
 // carefulTries is how often a batch is decided anew after errChangedMeanwhile. The other worker
 // has committed by then, so the second try sees what it did.
@@ -96,7 +115,8 @@ var errChangedMeanwhile = errors.New("an order changed meanwhile")
 // carefully is one run of persistCarefully: a transaction and what it found out.
 type carefully struct {
 	tx       pgx.Tx
-	results  map[flashsale.OrderNo]flashsale.Result
+	collided batch // with a number that another order has
+	results  map[purchase]flashsale.Result
 	accounts map[flashsale.ItemID]*account
 }
 
@@ -126,15 +146,15 @@ func (r *rejection) add(order *flashsale.Order, reason string) {
 // It inserts what no unique index refuses, finds out about the rest, then locks the stock it
 // takes and rejects what does not fit.
 func (l *Ledger) persistCarefully(
-	ctx context.Context, orders batch,
-) (map[flashsale.OrderNo]flashsale.Result, error) {
+	ctx context.Context, orders, collided batch,
+) (map[purchase]flashsale.Result, error) {
 	c := carefully{
-		results:  make(map[flashsale.OrderNo]flashsale.Result, len(orders)),
+		results:  make(map[purchase]flashsale.Result, len(orders)+len(collided)),
 		accounts: make(map[flashsale.ItemID]*account),
 	}
 	err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
 		c.tx = tx
-		return c.persist(ctx, orders)
+		return c.persist(ctx, orders, collided)
 	})
 	if err != nil {
 		return nil, err
@@ -157,19 +177,22 @@ func (l *Ledger) persistCarefully(
 	return c.results, nil
 }
 
-func (c *carefully) persist(ctx context.Context, orders batch) error {
+func (c *carefully) persist(ctx context.Context, orders, collided batch) error {
 	inserted, rest, err := c.insert(ctx, orders)
 	if err != nil {
 		return fmt.Errorf("insert: %w", err)
 	}
-	refused, err := c.lookUp(ctx, rest)
+	refused, err := c.lookUp(ctx, rest, collided)
 	if err != nil {
 		return fmt.Errorf("look up: %w", err)
 	}
 	if err := c.insertRejected(ctx, refused); err != nil {
 		return fmt.Errorf("reject: %w", err)
 	}
-	if err := c.admit(ctx, inserted, refused.orders); err != nil {
+	if err := c.insertCollided(ctx); err != nil {
+		return fmt.Errorf("reject collided: %w", err)
+	}
+	if err := c.admit(ctx, inserted, slices.Concat(refused.orders, c.collided)); err != nil {
 		return fmt.Errorf("admit: %w", err)
 	}
 	return nil
@@ -197,13 +220,15 @@ func (c *carefully) insert(ctx context.Context, orders batch) (inserted, rest ba
 	return inserted, rest, nil
 }
 
-// lookUp finds out why orders were not inserted: redelivered, or to be rejected.
-func (c *carefully) lookUp(ctx context.Context, rest batch) (refused rejection, err error) {
-	if len(rest) == 0 {
+// lookUp finds out why orders were not inserted: redelivered, or to be rejected. Of two orders
+// with one number the ledger's own, if it has one, keeps it; else the one that was not collided.
+func (c *carefully) lookUp(ctx context.Context, rest, collided batch) (refused rejection, err error) {
+	asked := slices.Concat(rest, collided)
+	if len(asked) == 0 {
 		return refused, nil
 	}
-	numbers, items := make([]int64, len(rest)), make([]int64, len(rest))
-	for i, order := range rest {
+	numbers, items := make([]int64, len(asked)), make([]int64, len(asked))
+	for i, order := range asked {
 		numbers[i], items[i] = int64(order.OrderNo), int64(order.ItemID)
 	}
 	var (
@@ -214,13 +239,14 @@ func (c *carefully) lookUp(ctx context.Context, rest batch) (refused rejection, 
 	)
 	rows, _ := c.tx.Query(ctx, lookUpSQL, numbers, items)
 	_, err = pgx.ForEachRow(rows, []any{&item, &user, &status, &reason, &limit}, func() error {
-		order := rest[next] // rows come in the order of rest
+		order := asked[next] // rows come in the order asked
 		next++
 		switch {
-		case status != "" && (flashsale.ItemID(item) != order.ItemID || user != order.User):
-			return collision(order, flashsale.ItemID(item), user)
+		case status != "" && (flashsale.ItemID(item) != order.ItemID || user != order.User),
+			status == "" && next > len(rest):
+			c.collided = append(c.collided, order)
 		case status != "":
-			c.results[order.OrderNo] = resultOf(order, status, reason)
+			c.results[purchaseOf(order)] = resultOf(order, status, reason)
 		case limit == 0:
 			refused.add(order, flashsale.ItemNotFound.String())
 		case order.Quantity > limit:
@@ -249,13 +275,29 @@ func (c *carefully) insertRejected(ctx context.Context, refused rejection) error
 	return c.rejected(refused, count)
 }
 
+// insertCollided rejects the orders whose number another order has. They have no row among the
+// orders, but their units come back and their sequences count.
+func (c *carefully) insertCollided(ctx context.Context) error {
+	if len(c.collided) == 0 {
+		return nil
+	}
+	if _, err := c.tx.Exec(ctx, insertCollidedSQL,
+		append(c.collided.columns(), c.collided.quantities())...); err != nil {
+		return err
+	}
+	for _, order := range c.collided {
+		c.results[purchaseOf(order)] = resultOf(order, flashsale.Rejected, reasonNumberTaken)
+	}
+	return nil
+}
+
 // rejected notes the results of a rejection of which count rows were written.
 func (c *carefully) rejected(refused rejection, count int) error {
 	if count != len(refused.orders) {
 		return errChangedMeanwhile
 	}
 	for i, order := range refused.orders {
-		c.results[order.OrderNo] = resultOf(order, flashsale.Rejected, refused.reasons[i])
+		c.results[purchaseOf(order)] = resultOf(order, flashsale.Rejected, refused.reasons[i])
 	}
 	return nil
 }
@@ -289,7 +331,7 @@ func (c *carefully) admit(ctx context.Context, inserted, refused batch) error {
 			if account.limit > 1 {
 				held[key] += units
 			}
-			c.results[order.OrderNo] = resultOf(order, flashsale.Unpaid, "")
+			c.results[purchaseOf(order)] = resultOf(order, flashsale.Unpaid, "")
 		}
 	}
 	for _, orders := range []batch{inserted, refused} {

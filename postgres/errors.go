@@ -12,21 +12,20 @@ import (
 
 // SQLSTATEs and constraints that the ledger reacts to by itself.
 const (
-	uniqueViolation       = "23505"
-	checkViolation        = "23514"
-	undefinedColumn       = "42703"
-	undefinedTable        = "42P01"
-	insufficientPrivilege = "42501"
-
-	stockConstraint = "items_stock"
-	limitConstraint = "holdings_within_limit"
+	uniqueViolation    = "23505"
+	checkViolation     = "23514"
+	notInRepertoire    = "22021" // bytes that the encoding does not have
+	untranslatable     = "22P05" // a character that the database's encoding does not have
+	lockNotAvailable   = "55P03"
+	transactionTimeout = "25P04"
+	idleInTransaction  = "25P03"
+	stockConstraint    = "items_stock"
+	limitConstraint    = "holdings_within_limit"
 )
 
 // classify says in err's chain what a caller can do about it: [flashsale.ErrNotFound] for a
-// missing row and [flashsale.ErrPermanent] for what no retry can mend. Everything else is
-// transient: PostgreSQL away or restarting (08, 57P), short of something (53), rolled back
-// (40), waiting too long (55P03, 57014), broken underneath (58), a lost connection, or an
-// error nobody has seen yet, where waiting is safer than setting aside.
+// missing row, and [flashsale.ErrRefused] where PostgreSQL answers what only an operator can
+// change. Everything else passes by itself.
 func classify(operation string, err error) error {
 	switch {
 	case err == nil:
@@ -34,24 +33,27 @@ func classify(operation string, err error) error {
 	case errors.Is(err, pgx.ErrNoRows):
 		return fmt.Errorf("%s: %w", operation, flashsale.ErrNotFound)
 	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && permanent(pgErr.Code) {
-		return fmt.Errorf("%s: %w: %w", operation, flashsale.ErrPermanent, err)
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && !passing(pgErr.Code) {
+		return fmt.Errorf("%s: %w: %w", operation, flashsale.ErrRefused, err)
 	}
 	return fmt.Errorf("%s: %w", operation, err)
 }
 
-// permanent tells whether the same statement with the same values can never succeed: the data
-// cannot be stored (22), a constraint on one row refuses it, or the statement is wrong (42).
-// A table, column or right that is missing under a running worker says nothing about the
-// orders: they wait for it to come back instead of becoming dead letters one by one.
-func permanent(sqlState string) bool {
+// passing tells whether a refusal passes by itself: PostgreSQL is restarting or was told to
+// stop (08, 57), is short of something (53), has rolled back (40), was waited for too long, or
+// something underneath it fails (58). All other codes say that our statement and this database
+// do not fit: a schema that somebody changed, a right or a setting that is missing, a server
+// that only reads, a pooler that mixes our prepared statements up.
+func passing(sqlState string) bool {
 	switch sqlState {
-	case "23502", "23503", checkViolation:
+	case lockNotAvailable, idleInTransaction, transactionTimeout:
 		return true
-	case undefinedTable, undefinedColumn, insufficientPrivilege:
-		return false
 	}
-	return len(sqlState) == 5 && (sqlState[:2] == "22" || sqlState[:2] == "42")
+	switch sqlState[:min(2, len(sqlState))] {
+	case "08", "40", "53", "57", "58":
+		return true
+	}
+	return false
 }
 
 // refusedByAnOrder reports whether a batch was refused because of orders that the careful road

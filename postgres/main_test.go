@@ -123,6 +123,34 @@ func (b *books) persist(orders ...flashsale.Order) []string {
 	return texts
 }
 
+// role makes a role that may do what a worker does, and no more. Roles are the whole server's, so
+// it has a name of its own.
+func (b *books) role() (name string) {
+	b.t.Helper()
+	name = fmt.Sprintf("shop%d", roles.Add(1))
+	b.exec(`CREATE ROLE ` + name + ` LOGIN;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ` + name)
+	return name
+}
+
+var roles atomic.Int64
+
+// as opens the ledger as another role does.
+func (b *books) as(role string) *Ledger {
+	b.t.Helper()
+	config, err := pgx.ParseConfig(b.url)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ledger, err := Open(b.ctx, Config{MaxConns: 2, URL: fmt.Sprintf(
+		"host=%s port=%d user=%s database=%s sslmode=disable", config.Host, config.Port, role, config.Database)})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(ledger.Close)
+	return ledger
+}
+
 func (b *books) exec(sql string, args ...any) {
 	b.t.Helper()
 	if _, err := b.pool.Exec(b.ctx, sql, args...); err != nil {

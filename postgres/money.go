@@ -12,13 +12,18 @@ import (
 const moneyFaultsMax = 100
 
 const moneySQL = `
+WITH elsewhere AS (
+    SELECT method, trade_no, sum(amount) AS amount FROM foreign_refunds GROUP BY method, trade_no
+)
 SELECT p.method, sum(p.amount)::bigint,
-    coalesce(sum(p.amount) FILTER (WHERE NOT p.surplus AND o.status = 'paid'), 0)::bigint,
+    coalesce(sum(p.amount - b.amount) FILTER (WHERE NOT p.surplus AND o.status = 'paid'), 0)::bigint,
     coalesce(sum(r.amount) FILTER (WHERE r.state <> 'done'), 0)::bigint,
-    coalesce(sum(r.amount) FILTER (WHERE r.state = 'done'), 0)::bigint
+    (coalesce(sum(r.amount) FILTER (WHERE r.state = 'done'), 0) + sum(b.amount))::bigint
 FROM payments p
 JOIN orders o ON o.order_no = p.order_no
 LEFT JOIN refunds r ON r.method = p.method AND r.trade_no = p.trade_no
+LEFT JOIN elsewhere e ON e.method = p.method AND e.trade_no = p.trade_no
+CROSS JOIN LATERAL (SELECT coalesce(least(e.amount, p.amount - coalesce(r.amount, 0)), 0) AS amount) b
 GROUP BY p.method
 ORDER BY p.method`
 
@@ -52,6 +57,10 @@ WHERE p.surplus AND r.refund_no IS NULL
 UNION ALL
 SELECT format('refund %s of order %s was refused: %s', r.refund_no, r.order_no, r.fault)
 FROM refunds r WHERE r.state = 'refused'
+UNION ALL
+SELECT format('%s of trade %s of order %s went back without us as %s: settle %s', f.amount, f.trade_no,
+    f.order_no, coalesce(f.provider_no, 'a refund without a number'), f.refund_no)
+FROM foreign_refunds f WHERE f.settled_at IS NULL
 ORDER BY line
 LIMIT $1`
 

@@ -94,7 +94,10 @@ func (l *Ledger) History(ctx context.Context, number flashsale.OrderNo) (h flash
 			return err
 		}
 		rows, _ = tx.Query(ctx, `SELECT `+refundColumns+` FROM refunds WHERE order_no = $1 ORDER BY created_at`, int64(number))
-		h.Refunds, err = pgx.CollectRows(rows, scanRefund)
+		if h.Refunds, err = pgx.CollectRows(rows, scanRefund); err != nil {
+			return err
+		}
+		h.Foreign, err = foreignRefunds(ctx, tx, number)
 		return err
 	})
 	return h, err

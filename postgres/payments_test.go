@@ -389,7 +389,7 @@ func TestHistory(t *testing.T) {
 	if _, err := b.Pay(b.ctx, trade(order)); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.RefuseRefund(b.ctx, "L"+order.OrderNo.String(), "too old"); err != nil {
+	if err := b.RefuseRefund(b.ctx, flashsale.Refund{RefundNo: "L" + order.OrderNo.String(), Amount: order.AmountFen}, "too old"); err != nil {
 		t.Fatal(err)
 	}
 	h, err := b.History(b.ctx, order.OrderNo)

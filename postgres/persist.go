@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"flashsale"
@@ -100,11 +99,12 @@ WITH ins AS (` + insertOrders + `
 // the one with the lower order_no wins. An order that is in the ledger already is reported as
 // it stands now, so a redelivered batch changes nothing.
 //
-// The whole batch commits before Persist returns, normally in one round trip. On
-// [flashsale.ErrPermanent] some order in it can never be stored (text that PostgreSQL refuses,
-// an order_no that belongs to another order): the caller halves the batch until it stands
-// alone. After any other error the batch is to be persisted again, later. After either, part
-// of the batch may have been committed.
+// The whole batch commits before Persist returns, normally in one round trip. A
+// [flashsale.UnstorableError] names the orders that can never be stored, such as those whose
+// text PostgreSQL refuses: nothing of the batch was stored, and the caller persists the others
+// again. On [flashsale.ErrRefused] it is not the orders: schema, rights or settings are wrong, and
+// the batch waits until somebody mends them. After any other error it is persisted again, later;
+// it may have been committed.
 func (l *Ledger) Persist(
 	ctx context.Context, orders []flashsale.Order,
 ) ([]flashsale.Result, error) {
@@ -112,36 +112,46 @@ func (l *Ledger) Persist(
 		return nil, nil
 	}
 	operation := fmt.Sprintf("persist %d orders", len(orders))
-	batch, err := newBatch(orders)
-	if err != nil {
+	if err := storable(orders); err != nil {
 		return nil, fmt.Errorf("%s: %w", operation, err)
 	}
-	inserted, err := l.persistFast(ctx, batch)
-	if err != nil && !refusedByAnOrder(err) {
-		return nil, classify(operation, err)
+	batch, collided := newBatch(orders)
+	results, err := l.persist(ctx, orders, batch, collided)
+	if refusesValues(err) {
+		err = l.blame(ctx, orders, batch, err)
 	}
+	return results, classify(operation, err)
+}
+
+func (l *Ledger) persist(
+	ctx context.Context, orders []flashsale.Order, batch, collided batch,
+) ([]flashsale.Result, error) {
 	results := make([]flashsale.Result, len(orders))
-	if err == nil && inserted == len(batch) {
+	if len(collided) == 0 {
+		inserted, err := l.persistFast(ctx, batch)
+		if err != nil && !refusedByAnOrder(err) {
+			return nil, err
+		}
+		if err == nil && inserted == len(batch) {
+			for i := range orders {
+				results[i] = resultOf(&orders[i], flashsale.Unpaid, "")
+			}
+			return results, nil
+		}
+	}
+	for try := 1; ; try++ {
+		found, err := l.persistCarefully(ctx, batch, collided)
+		if errors.Is(err, errChangedMeanwhile) && try < carefulTries {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
 		for i := range orders {
-			results[i] = resultOf(&orders[i], flashsale.Unpaid, "")
+			results[i] = found[purchaseOf(&orders[i])]
 		}
 		return results, nil
 	}
-
-	var found map[flashsale.OrderNo]flashsale.Result
-	for range carefulTries {
-		found, err = l.persistCarefully(ctx, batch)
-		if !errors.Is(err, errChangedMeanwhile) {
-			break
-		}
-	}
-	if err != nil {
-		return nil, classify(operation, err)
-	}
-	for i := range orders {
-		results[i] = found[orders[i].OrderNo]
-	}
-	return results, nil
 }
 
 // persistFast sends the one statement for a batch without surprises.
@@ -171,57 +181,42 @@ func (l *Ledger) countsHoldings(batch batch) bool {
 	return false
 }
 
-// batch is the orders to persist, ascending by order_no, each order_no once. All transactions
-// insert in this order, so two that meet at a unique index queue instead of deadlocking.
+// batch is orders to persist, ascending by order_no, each order_no once. All transactions insert
+// in this order, so two that meet at a unique index queue instead of deadlocking.
 type batch []*flashsale.Order
 
-// newBatch sorts the orders and refuses what no column can hold.
-func newBatch(orders []flashsale.Order) (batch, error) {
+// purchase is what tells two orders apart that came under one order_no.
+type purchase struct {
+	number flashsale.OrderNo
+	item   flashsale.ItemID
+	user   string
+}
+
+func purchaseOf(order *flashsale.Order) purchase {
+	return purchase{order.OrderNo, order.ItemID, order.User}
+}
+
+// newBatch sorts the orders. What was delivered twice is in the batch once; a further purchase
+// under the order_no of another has collided with it.
+func newBatch(orders []flashsale.Order) (unique, collided batch) {
 	sorted := make(batch, len(orders))
 	for i := range orders {
-		if err := storable(&orders[i]); err != nil {
-			return nil, err
-		}
 		sorted[i] = &orders[i]
 	}
 	byNumber := func(a, b *flashsale.Order) int { return cmp.Compare(a.OrderNo, b.OrderNo) }
 	if !slices.IsSortedFunc(sorted, byNumber) {
 		slices.SortStableFunc(sorted, byNumber)
 	}
-	unique := sorted[:1]
+	unique = sorted[:1]
 	for _, order := range sorted[1:] {
 		last := unique[len(unique)-1]
 		if order.OrderNo != last.OrderNo {
 			unique = append(unique, order)
-		} else if order.ItemID != last.ItemID || order.User != last.User {
-			return nil, collision(order, last.ItemID, last.User)
+		} else if purchaseOf(order) != purchaseOf(last) {
+			collided = append(collided, order)
 		}
 	}
-	return unique, nil
-}
-
-// storable refuses numbers and times beyond their columns, which could otherwise be stored
-// as others. What text is acceptable only PostgreSQL knows.
-func storable(order *flashsale.Order) error {
-	switch {
-	case order.OrderNo <= 0 || order.ItemID <= 0:
-		return fmt.Errorf("order %s of item %s: %w: ids must be positive",
-			order.OrderNo, order.ItemID, flashsale.ErrPermanent)
-	case order.Quantity < 1 || order.Quantity > math.MaxInt32:
-		return fmt.Errorf("order %s: %w: quantity %d must be from 1 to %d",
-			order.OrderNo, flashsale.ErrPermanent, order.Quantity, math.MaxInt32)
-	case order.ReservedAt.Year() < 1970 || order.ReservedAt.Year() > 9999:
-		return fmt.Errorf("order %s: %w: reserved at %s, outside of the years 1970 to 9999",
-			order.OrderNo, flashsale.ErrPermanent, order.ReservedAt)
-	}
-	return nil
-}
-
-// collision is two purchases under one order_no, which two node ids in the same hands would
-// produce. Acknowledging the second would lose it silently.
-func collision(order *flashsale.Order, item flashsale.ItemID, user string) error {
-	return fmt.Errorf("order %s of user %q and item %s: %w: the number belongs to user %q and item %s",
-		order.OrderNo, order.User, order.ItemID, flashsale.ErrPermanent, user, item)
+	return unique, collided
 }
 
 // columns are the arguments $1 to $7 of the statements that insert.

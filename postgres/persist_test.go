@@ -208,8 +208,9 @@ func TestPersist_Redelivered(t *testing.T) {
 	}
 }
 
-// One order_no for two purchases is never acknowledged silently, and never harms its
-// neighbours once the caller has halved the batch.
+// One order_no for two purchases: the first that the ledger hears of keeps it, the other is
+// rejected and its units are owed to its own user, once, whatever the owner of the number does
+// and however often it is delivered. Its sequence counts.
 func TestPersist_Collision(t *testing.T) {
 	t.Parallel()
 	b := newBooks(t)
@@ -217,24 +218,65 @@ func TestPersist_Collision(t *testing.T) {
 	first := b.order(item.ID, "ada", 1)
 	b.persist(first)
 	for name, change := range map[string]func(*flashsale.Order){
-		"another user": func(o *flashsale.Order) { o.User = "bob" },
-		"another item": func(o *flashsale.Order) { o.ItemID = other.ID },
+		"bob":   func(o *flashsale.Order) { o.User, o.Sequence = "bob", 70 },
+		"other": func(o *flashsale.Order) { o.ItemID = other.ID },
 	} {
 		twin, good := first, b.order(item.ID, name, 1)
 		change(&twin)
-		for _, batch := range [][]flashsale.Order{{twin}, {good, twin}, {first, twin}} {
-			if _, err := b.Persist(b.ctx, batch); !errors.Is(err, flashsale.ErrPermanent) {
-				t.Errorf("%s: %v", name, err)
+		good.User = "good-" + name
+		for _, batch := range [][]flashsale.Order{{twin}, {good, twin}, {twin, first}, {first, twin}} {
+			got := b.persist(batch...)
+			for i, order := range batch {
+				want := "unpaid"
+				if order.User == twin.User && order.ItemID == twin.ItemID {
+					want = "rejected number_taken"
+				}
+				if got[i] != want {
+					t.Errorf("%s: order %d of %d is %s, want %s", name, i, len(batch), got[i], want)
+				}
 			}
 		}
-		if got := b.persist(good); got[0] != "unpaid" {
-			t.Errorf("the neighbour is %s", got)
-		}
 	}
-	b.check()
-	if order, err := b.Order(b.ctx, first.OrderNo); err != nil || order.User != "ada" {
+	if f := b.figures(item.ID); f.Sequence != 70 || f.Stock != 7 {
+		t.Errorf("sequence %d, stock %d", f.Sequence, f.Stock)
+	}
+	if _, err := b.Cancel(b.ctx, first.OrderNo, "ada"); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.count(`SELECT count(*) FROM outbox WHERE kind = 'release' AND order_no = $1`,
+		int64(first.OrderNo)); n != 3 {
+		t.Errorf("%d releases are owed, want those of ada, bob and the other item", n)
+	}
+	b.exec(`DELETE FROM outbox`) // carried out
+	twin := first
+	twin.User = "bob"
+	if got := b.persist(twin); got[0] != "rejected number_taken" {
+		t.Error(got)
+	}
+	if n := b.releases(); len(n) != 0 {
+		t.Errorf("released again: %v", n)
+	}
+	b.checkUnits()
+
+	// Both new, in one batch.
+	pair := b.orders(item.ID, 2)
+	pair[1].OrderNo = pair[0].OrderNo
+	if got := b.persist(pair...); !slices.Equal(got, []string{"unpaid", "rejected number_taken"}) {
+		t.Error(got)
+	}
+	if order, err := b.Order(b.ctx, pair[0].OrderNo); err != nil || order.User != pair[0].User {
 		t.Errorf("the first order is %+v, %v", order, err)
 	}
+}
+
+// unstorableOf are the indexes that an error names.
+func unstorableOf(err error) (indexes []int) {
+	if bad, ok := errors.AsType[*flashsale.UnstorableError](err); ok {
+		for _, order := range bad.Orders {
+			indexes = append(indexes, order.Index)
+		}
+	}
+	return indexes
 }
 
 // What PostgreSQL can never store is permanent, and nothing of its batch is half done: the
@@ -260,8 +302,8 @@ func TestPersist_Permanent(t *testing.T) {
 	} {
 		bad, good := b.order(item.ID, "bad", 1), b.order(item.ID, "good", 1)
 		spoil(&bad)
-		_, err := b.Persist(b.ctx, []flashsale.Order{good, bad})
-		if !errors.Is(err, flashsale.ErrPermanent) {
+		_, err := b.Persist(b.ctx, []flashsale.Order{good, bad, bad})
+		if !errors.Is(err, flashsale.ErrPermanent) || !slices.Equal(unstorableOf(err), []int{1, 2}) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if known, err := b.LookUp(b.ctx, []flashsale.OrderNo{good.OrderNo}); err != nil || len(known) > 0 {
@@ -276,6 +318,151 @@ func TestPersist_Permanent(t *testing.T) {
 	if got := b.persist(b.order(item.ID, "greedy", math.MaxInt32)); got[0] != "rejected limit_reached" {
 		t.Error(got)
 	}
+}
+
+// What somebody did to the schema, the rights or the settings is held against no order, however
+// many of a batch it hits and whether the batch is of one: the orders wait, and are stored once it
+// is mended.
+func TestPersist_NotTheOrders(t *testing.T) {
+	t.Parallel()
+	b := newBooks(t)
+	role := b.role()
+	b.number.Store(100_000) // sequences beyond 16 bits
+	for name, fault := range map[string]struct{ spoil, mend string }{
+		"impossible CHECK": {
+			`ALTER TABLE orders ADD CONSTRAINT broken CHECK (order_no < 0) NOT VALID`,
+			`ALTER TABLE orders DROP CONSTRAINT broken`,
+		},
+		"CHECK on the amount": {
+			`ALTER TABLE orders ADD CONSTRAINT broken CHECK (amount_fen < 100) NOT VALID`,
+			`ALTER TABLE orders DROP CONSTRAINT broken`,
+		},
+		"CHECK on a length that half of the users keep": {
+			`ALTER TABLE orders ADD CONSTRAINT broken CHECK (length(user_id) < 6) NOT VALID`,
+			`ALTER TABLE orders DROP CONSTRAINT broken`,
+		},
+		"CHECK on one item": {
+			`ALTER TABLE orders ADD CONSTRAINT broken CHECK (item_id % 2 = 0) NOT VALID`,
+			`ALTER TABLE orders DROP CONSTRAINT broken`,
+		},
+		"CHECK on a kind of names": {
+			`ALTER TABLE orders ADD CONSTRAINT broken CHECK (user_id !~ '[0-9]') NOT VALID`,
+			`ALTER TABLE orders DROP CONSTRAINT broken`,
+		},
+		"CHECK on the outbox": {
+			`ALTER TABLE outbox ADD CONSTRAINT broken CHECK (user_id = 'nobody') NOT VALID`,
+			`ALTER TABLE outbox DROP CONSTRAINT broken`,
+		},
+		"dropped constraint": {
+			`ALTER TABLE holdings DROP CONSTRAINT holdings_pkey`,
+			`ALTER TABLE holdings ADD CONSTRAINT holdings_pkey PRIMARY KEY (item_id, user_id)`,
+		},
+		"narrowed text": {
+			`ALTER TABLE orders ALTER user_id TYPE varchar(5)`,
+			`ALTER TABLE orders ALTER user_id TYPE text COLLATE "C"`,
+		},
+		"narrowed number": {
+			`ALTER TABLE orders ALTER reserved_at DROP NOT NULL, ALTER amount_fen TYPE smallint USING 1, ALTER sequence TYPE smallint`,
+			`ALTER TABLE orders ALTER reserved_at SET NOT NULL, ALTER amount_fen TYPE bigint, ALTER sequence TYPE bigint`,
+		},
+		"column that must be filled": {
+			`ALTER TABLE orders ADD shop text NOT NULL DEFAULT 'x'; ALTER TABLE orders ALTER shop DROP DEFAULT`,
+			`ALTER TABLE orders DROP shop`,
+		},
+		"key that must be given": {
+			`ALTER TABLE orders ADD CONSTRAINT broken CHECK (idempotency_key IS NOT NULL) NOT VALID`,
+			`ALTER TABLE orders DROP CONSTRAINT broken`,
+		},
+		"renamed column": {
+			`ALTER TABLE orders RENAME quantity TO amount`, `ALTER TABLE orders RENAME amount TO quantity`,
+		},
+		"column of another type": {
+			`ALTER TABLE orders ALTER single DROP NOT NULL; ALTER TABLE orders RENAME single TO s2; ALTER TABLE orders ADD single point`,
+			`ALTER TABLE orders DROP single; ALTER TABLE orders RENAME s2 TO single; ALTER TABLE orders ALTER single SET NOT NULL`,
+		},
+		"foreign key": {
+			`CREATE TABLE users (id text PRIMARY KEY); ALTER TABLE orders ADD CONSTRAINT broken FOREIGN KEY (user_id) REFERENCES users NOT VALID`,
+			`ALTER TABLE orders DROP CONSTRAINT broken`,
+		},
+		"trigger": {
+			`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+			 CREATE TRIGGER broken BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION refuse()`,
+			`DROP TRIGGER broken ON orders`,
+		},
+		"unique index": {
+			`CREATE UNIQUE INDEX broken ON orders (quantity)`, `DROP INDEX broken`,
+		},
+		"right": {
+			`REVOKE INSERT ON orders FROM shop`, `GRANT INSERT ON orders TO shop`,
+		},
+		"only reads": {
+			`ALTER ROLE shop SET default_transaction_read_only = on`, `ALTER ROLE shop RESET default_transaction_read_only`,
+		},
+	} {
+		single, many := b.item(1000, 1), b.item(1000, 3)
+		orders := slices.Concat(b.orders(single.ID, 15), b.orders(many.ID, 15))
+		orders[3].IdempotencyKey = "key-3"
+		stale := b.order(single.ID, orders[0].User, 1) // to be rejected
+		orders = append(orders, stale)
+		b.exec(strings.ReplaceAll(fault.spoil, "shop", role))
+		clerk := b.as(role)
+		for _, batch := range [][]flashsale.Order{orders, orders[:1], orders[20:21], {orders[0], stale}} {
+			_, err := clerk.Persist(b.ctx, batch)
+			if err == nil && len(batch) == len(orders) {
+				t.Errorf("%s: stored: the fault is none", name)
+			}
+			if errors.Is(err, flashsale.ErrPermanent) {
+				t.Errorf("%s: batch of %d: %v", name, len(batch), err)
+			}
+		}
+		b.exec(strings.ReplaceAll(fault.mend, "shop", role))
+		results, err := b.as(role).Persist(b.ctx, orders)
+		if err != nil {
+			t.Fatalf("%s: once it is mended: %v", name, err)
+		}
+		for i, result := range results {
+			if (result.Status == flashsale.Unpaid) != (i < 30) {
+				t.Errorf("%s: order %d is %s once it is mended", name, i, result.Status)
+			}
+		}
+		b.exec(`DELETE FROM orders; DELETE FROM holdings; DELETE FROM outbox`)
+	}
+}
+
+// What PostgreSQL has against the text of one order is held against that order alone, among
+// others or by itself, so that it does not stop its neighbours.
+func TestPersist_OneOrderIsRefused(t *testing.T) {
+	t.Parallel()
+	b := newBooks(t)
+	item := b.item(1000, 1)
+	b.exec(`ALTER TABLE orders ADD CONSTRAINT broken CHECK (user_id <> 'mallory' AND idempotency_key <> 'poison')`)
+	orders := b.orders(item.ID, 100)
+	orders[17].User, orders[64].IdempotencyKey = "mallory", "poison"
+	for _, test := range []struct {
+		batch []flashsale.Order
+		want  []int
+	}{
+		{orders, []int{17, 64}}, {orders[17:18], []int{0}}, {orders[64:65], []int{0}},
+		{slices.Concat(orders[10:20], orders[17:18]), []int{7, 10}},
+	} {
+		_, err := b.Persist(b.ctx, test.batch)
+		if got := unstorableOf(err); !slices.Equal(got, test.want) {
+			t.Errorf("batch of %d: named %v, want %v: %v", len(test.batch), got, test.want, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "broken") {
+			t.Errorf("the reason does not name the constraint: %v", err)
+		}
+	}
+	if n := b.count(`SELECT count(*) FROM orders`); n != 0 {
+		t.Errorf("%d orders were stored", n)
+	}
+	good := slices.Concat(orders[:17], orders[18:64], orders[65:])
+	for i, got := range b.persist(good...) {
+		if got != "unpaid" {
+			t.Errorf("neighbour %d is %s", i, got)
+		}
+	}
+	b.check()
 }
 
 // Waiting for a row that another transaction holds, and a cancelled caller, are transient: the

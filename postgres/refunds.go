@@ -25,13 +25,21 @@ RETURNING ` + orderColumns
 
 const refundColumns = `refund_no, order_no, method, trade_no, amount, surplus, state, reason, coalesce(fault, ''), attempts`
 
+// wentBack is what of a payment p went back without us.
+const wentBack = `
+    least(p.amount, (SELECT coalesce(sum(f.amount), 0) FROM foreign_refunds f
+        WHERE f.method = p.method AND f.trade_no = p.trade_no))::bigint`
+
 const insertRefundSQL = `
-INSERT INTO refunds (refund_no, order_no, method, trade_no, amount, surplus, reason, next_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(secs => $8))
+INSERT INTO refunds (refund_no, order_no, method, trade_no, amount, elsewhere, surplus, reason, next_at)
+SELECT $1, p.order_no, p.method, p.trade_no, p.amount - b.elsewhere, b.elsewhere, p.surplus, $4,
+    now() + make_interval(secs => $5)
+FROM payments p, LATERAL (SELECT` + wentBack + ` AS elsewhere) b
+WHERE p.method = $2 AND p.trade_no = $3
 RETURNING ` + refundColumns
 
-// StartRefund begins to give the money of a paid order back to its user: all of it, as it was
-// paid. The order still holds its units. The receipt of an order that is refunding or refunded
+// StartRefund begins to give the money of a paid order back to its user, as it was paid: all of it,
+// less what went back without us. The order still holds its units. The receipt of an order that is refunding or refunded
 // already is its refund, not new. An order in any other state is returned with
 // [flashsale.ErrConflict]; one that is another user's is [flashsale.ErrNotFound].
 func (l *Ledger) StartRefund(
@@ -94,33 +102,40 @@ WITH finished AS (
 // units back and owes them to Redis, in one statement; the refund of surplus money changes no
 // order. The receipt is new for the one call that did it.
 func (l *Ledger) FinishRefund(ctx context.Context, refundNo string) (receipt flashsale.Receipt, err error) {
-	err = l.transact(ctx, "finish refund "+refundNo, pgx.TxOptions{}, func(tx pgx.Tx) error {
-		var done bool
-		err := tx.QueryRow(ctx, `SELECT state = 'done' FROM refunds WHERE refund_no = $1 FOR NO KEY UPDATE`, refundNo).Scan(&done)
-		if err != nil {
-			return err
-		}
-		receipt.New = !done
-		rows, _ := tx.Query(ctx, finishRefundSQL, refundNo) // its error comes with the rows
-		if _, err := pgx.CollectRows(rows, scanOrder); err != nil {
-			return err
-		}
-		if receipt.Refund, err = findRefund(ctx, tx, refundByNumber, refundNo); err != nil {
-			return err
-		}
-		rows, _ = tx.Query(ctx, orderSQL, int64(receipt.Refund.OrderNo))
-		receipt.Order, err = pgx.CollectExactlyOneRow(rows, scanOrder)
+	err = l.transact(ctx, "finish refund "+refundNo, pgx.TxOptions{}, func(tx pgx.Tx) (err error) {
+		receipt, err = finishRefund(ctx, tx, refundNo)
 		return err
 	})
 	return receipt, err
 }
 
-// RefuseRefund notes that the provider will never give the money back. The order stays
-// refunding, until an operator has seen to it.
-func (l *Ledger) RefuseRefund(ctx context.Context, refundNo, fault string) error {
-	_, err := l.pool.Exec(ctx,
-		`UPDATE refunds SET state = 'refused', fault = $2 WHERE refund_no = $1 AND state = 'due'`, refundNo, fault)
-	return classify("refuse refund "+refundNo, err)
+func finishRefund(ctx context.Context, tx pgx.Tx, refundNo string) (receipt flashsale.Receipt, err error) {
+	var done bool
+	err = tx.QueryRow(ctx, `SELECT state = 'done' FROM refunds WHERE refund_no = $1 FOR NO KEY UPDATE`, refundNo).Scan(&done)
+	if err != nil {
+		return receipt, err
+	}
+	receipt.New = !done
+	rows, _ := tx.Query(ctx, finishRefundSQL, refundNo) // its error comes with the rows
+	if _, err := pgx.CollectRows(rows, scanOrder); err != nil {
+		return receipt, err
+	}
+	if receipt.Refund, err = findRefund(ctx, tx, refundByNumber, refundNo); err != nil {
+		return receipt, err
+	}
+	rows, _ = tx.Query(ctx, orderSQL, int64(receipt.Refund.OrderNo))
+	receipt.Order, err = pgx.CollectExactlyOneRow(rows, scanOrder)
+	return receipt, err
+}
+
+// RefuseRefund notes that the provider will never give the amount of a refund back. The order
+// stays refunding, until an operator has seen to it. It changes nothing when another amount is
+// owed by now, because some of it went back without us.
+func (l *Ledger) RefuseRefund(ctx context.Context, refund flashsale.Refund, fault string) error {
+	_, err := l.pool.Exec(ctx, `
+UPDATE refunds SET state = 'refused', fault = $3 WHERE refund_no = $1 AND state = 'due' AND amount = $2`,
+		refund.RefundNo, refund.Amount, fault)
+	return classify("refuse refund "+refund.RefundNo, err)
 }
 
 // RetryRefund lets a refund that was refused be asked for again. One that was not refused is
@@ -172,8 +187,7 @@ func findRefund(ctx context.Context, q querier, where string, args ...any) (flas
 func insertRefund(
 	ctx context.Context, tx pgx.Tx, refundNo, reason string, p flashsale.Payment,
 ) (flashsale.Refund, error) {
-	rows, _ := tx.Query(ctx, insertRefundSQL, refundNo, int64(p.OrderNo), string(p.Method), p.TradeNo,
-		p.Amount, p.Surplus, reason, retryLead)
+	rows, _ := tx.Query(ctx, insertRefundSQL, refundNo, string(p.Method), p.TradeNo, reason, retryLead)
 	return pgx.CollectExactlyOneRow(rows, scanRefund)
 }
 

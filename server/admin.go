@@ -76,7 +76,7 @@ func (s *Server) createSale(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	sale := request.sale()
-	if err := sale.Validate(); err != nil {
+	if err := sale.ValidateNew(s.catalogue.now(s.base)); err != nil {
 		field, _, _ := strings.Cut(err.Error(), " ")
 		refuse(ctx, problemInvalidField.with("field", field).with("detail", err.Error()))
 		return
@@ -90,6 +90,28 @@ func (s *Server) createSale(ctx *fasthttp.RequestCtx) {
 	}
 	s.catalogueChanged()
 	s.answerValue(ctx, fasthttp.StatusCreated, newSaleJSON(created))
+}
+
+// deleteSale removes what was created by mistake: a sale that nobody has bought from.
+func (s *Server) deleteSale(ctx *fasthttp.RequestCtx) {
+	id, ok := pathID[flashsale.SaleID](ctx, "sale", problemSaleID, problemSaleNotFound)
+	if !ok {
+		return
+	}
+	call, cancel := context.WithTimeout(s.base, preheatTimeout)
+	defer cancel()
+	sale, err := s.config.Ledger.DeleteSale(call, id, s.config.Live.Remove)
+	switch {
+	case err == nil:
+		s.catalogueChanged()
+		s.answerValue(ctx, fasthttp.StatusOK, newSaleJSON(sale))
+	case errors.Is(err, flashsale.ErrNotFound):
+		refuse(ctx, problemSaleNotFound)
+	case errors.Is(err, flashsale.ErrConflict):
+		refuse(ctx, problemSaleSold)
+	default:
+		s.changeFault(ctx, "delete sale", err)
+	}
 }
 
 func (s *Server) preheatSale(ctx *fasthttp.RequestCtx) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,10 +19,11 @@ import (
 // Defaults and bounds of Config.
 const (
 	DefaultAddr              = "127.0.0.1:8080"
+	DefaultBodyBytesMax      = 16 << 10
 	DefaultConnsMax          = 100_000
 	DefaultConnsPerAddrMax   = 30_000
-	DefaultHeaderBytesMax    = 4 << 10
-	DefaultIdleTimeout       = time.Minute
+	DefaultHeaderBytesMax    = 8 << 10
+	DefaultIdleTimeout       = 75 * time.Second
 	DefaultNoticesMax        = 2_000
 	DefaultOpsAddr           = "127.0.0.1:9090"
 	DefaultReadTimeout       = 5 * time.Second
@@ -35,8 +37,7 @@ const (
 	DefaultWaitersMax        = 20_000
 	DefaultWriteTimeout      = 5 * time.Second
 
-	BodyBytesMax    = 16 << 10 // of a shopper's request
-	OpsBodyBytesMax = 1 << 20  // of an operator's: a sale of 1,000 items
+	OpsBodyBytesMax = 1 << 20 // of an operator's request: a sale of 1,000 items
 	WaitMax         = 30 * time.Second
 )
 
@@ -67,6 +68,9 @@ type Live interface {
 	// Orders returns what the user holds of the items, in one round trip; with an error, what
 	// of it could be read.
 	Orders(ctx context.Context, user string, items []flashsale.ItemID) ([]flashsale.Order, error)
+	// Remove takes an item out of Redis that nobody has bought from; once somebody has, it is
+	// [flashsale.ErrConflict].
+	Remove(ctx context.Context, id flashsale.ItemID) error
 	// Now is the time by which the scripts decide.
 	Now(ctx context.Context) (time.Time, error)
 }
@@ -86,6 +90,10 @@ type Ledger interface {
 	// state that forbids it.
 	Cancel(ctx context.Context, no flashsale.OrderNo, user string) (flashsale.Order, error)
 	CreateSale(ctx context.Context, sale flashsale.Sale) (flashsale.Sale, error)
+	// DeleteSale deletes a sale, taking its items out of Redis by way of remove, and returns it as
+	// it was; once somebody has bought from it, it is [flashsale.ErrConflict].
+	DeleteSale(ctx context.Context, id flashsale.SaleID,
+		remove func(context.Context, flashsale.ItemID) error) (flashsale.Sale, error)
 	// Restock returns [flashsale.ErrConflict] when the total would be out of bounds.
 	Restock(ctx context.Context, id flashsale.ItemID, add int64) (flashsale.Item, error)
 	SetPaused(ctx context.Context, id flashsale.ItemID, paused bool) (flashsale.Item, error)
@@ -106,6 +114,10 @@ type Payments interface {
 	// Return verifies the query with which Alipay has sent a shopper back.
 	Return(ctx context.Context, rawQuery []byte) (flashsale.Order, error)
 	History(ctx context.Context, no flashsale.OrderNo) (flashsale.PaymentHistory, error)
+	// SettleRefund and RetryRefund are an operator's word on a refund; [flashsale.ErrConflict] when
+	// its state does not ask for one.
+	SettleRefund(ctx context.Context, number string) (flashsale.Order, error)
+	RetryRefund(ctx context.Context, number string) error
 	// Points returns what a user has, with entries below a sequence (0: from the newest).
 	Points(ctx context.Context, user string, before int64, limit int) (flashsale.PointsStatement, error)
 	// Grant reports false when the user would have been given too many; a reference that stands
@@ -117,6 +129,11 @@ type Payments interface {
 type Check struct {
 	Name  string // its member in the answer of /readyz
 	Probe func(context.Context) error
+	// Explained shows the error itself instead of "unreachable": it is meant for operators.
+	Explained bool
+	// Degrades says that the process goes on with its work when the probe fails: it stays ready,
+	// and /readyz says "degraded".
+	Degrades bool
 }
 
 // Config configures a [Server]. Limits left at zero mean their defaults.
@@ -127,24 +144,30 @@ type Config struct {
 	AdminToken string
 	// Audit proves the invariants. nil: the call answers 404.
 	Audit Auditor
+	// BodyBytesMax bounds the body of a shopper's request. Default 16 KiB.
+	BodyBytesMax int
 	// Checks are probed by /readyz.
 	Checks []Check
 	// ConnsMax is how many connections are served at once. Default 100,000.
 	ConnsMax int
 	// ConnsPerAddrMax is how many of them one IPv4 address, or one /64 of IPv6, may hold.
-	// Default 30,000: behind a load balancer all shoppers share few addresses. Lower it where
-	// they connect directly.
+	// Default 30,000: behind a load balancer that is not one of TrustedProxies all shoppers share
+	// few addresses. Lower it where they connect directly, or through proxies that are trusted.
 	ConnsPerAddrMax int
 	// DevLogin lets anybody log in as anybody, by POST /v1/sessions. For demos only.
 	DevLogin bool
+	// Drain is how long, when ctx ends, readiness is off and every answer closes its connection
+	// before the listener closes: the time in which balancers notice. Default: none.
+	Drain time.Duration
 	// Durability tells what a crash of Redis may lose, for /readyz. Optional.
 	Durability func(context.Context) (string, error)
 	// Gatherer is what /metrics shows. Default: prometheus.DefaultGatherer.
 	Gatherer prometheus.Gatherer
 	// HeaderBytesMax bounds request line and headers together; each open connection, an idle
-	// socket too, keeps a buffer of this size. Default 4 KiB.
+	// socket too, keeps a buffer of this size. Default 8 KiB, for 6 KB of cookies.
 	HeaderBytesMax int
-	// IdleTimeout closes a connection without requests. Default 1 min.
+	// IdleTimeout closes a connection without requests. Default 75 s: longer than balancers keep
+	// theirs, mostly 60 s, so that none sends a request on a connection that is being closed.
 	IdleTimeout time.Duration
 	// Ledger is the ledger of record. Required.
 	Ledger Ledger
@@ -171,6 +194,9 @@ type Config struct {
 	Payments Payments
 	// Preheater loads items on an operator's word. nil: the call answers 404.
 	Preheater Preheater
+	// ProxyProtocol makes every connection of TrustedProxies begin with the header of the PROXY
+	// protocol, version 1 or 2, which tells the client's address.
+	ProxyProtocol bool
 	// ReadTimeout bounds reading one request. Default 5 s.
 	ReadTimeout time.Duration
 	// RedisURL is where results are published. "": nothing is heard, and whoever waits finds
@@ -198,6 +224,10 @@ type Config struct {
 	SocketsMax int
 	// SocketsPerUserMax is how many of them one user may hold. Default 16.
 	SocketsPerUserMax int
+	// TrustedProxies are the networks of proxies whose word on a client's address counts: that of
+	// X-Forwarded-For, and of the PROXY protocol where it is on. Their own connections do not count
+	// towards ConnsPerAddrMax. Default: none.
+	TrustedProxies []netip.Prefix
 	// WaitersMax is how many long polls wait at once. Default 20,000.
 	WaitersMax int
 	// WriteTimeout bounds writing one answer. Default 5 s.
@@ -206,6 +236,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.Addr = cmp.Or(c.Addr, DefaultAddr)
+	c.BodyBytesMax = cmp.Or(c.BodyBytesMax, DefaultBodyBytesMax)
 	c.ConnsMax = cmp.Or(c.ConnsMax, DefaultConnsMax)
 	c.ConnsPerAddrMax = cmp.Or(c.ConnsPerAddrMax, DefaultConnsPerAddrMax)
 	c.HeaderBytesMax = cmp.Or(c.HeaderBytesMax, DefaultHeaderBytesMax)
@@ -243,11 +274,16 @@ func (c Config) validate() error {
 		return errors.New("server: Ledger is required")
 	case c.HeaderBytesMax < 1<<10:
 		return fmt.Errorf("server: HeaderBytesMax must be at least 1024, not %d", c.HeaderBytesMax)
+	case c.Drain < 0:
+		return fmt.Errorf("server: Drain must not be negative, but is %s", c.Drain)
+	case c.ProxyProtocol && len(c.TrustedProxies) == 0:
+		return errors.New("server: ProxyProtocol needs TrustedProxies: who may say whose a connection is")
 	}
 	for _, bound := range []struct {
 		name  string
 		value int64
 	}{
+		{"BodyBytesMax", int64(c.BodyBytesMax)},
 		{"ConnsMax", int64(c.ConnsMax)},
 		{"ConnsPerAddrMax", int64(c.ConnsPerAddrMax)},
 		{"IdleTimeout", int64(c.IdleTimeout)},

@@ -146,10 +146,14 @@ func idempotencyKey(header *fasthttp.RequestHeader) (string, *problem) {
 	return key, nil
 }
 
-// shorten bounds a client's text that is sent back.
+// shorten bounds a client's text that is sent back, in bytes, and cuts no character in two.
 func shorten(text string) string {
-	if len(text) > echoMax {
-		return text[:echoMax]
+	if len(text) <= echoMax {
+		return text
 	}
-	return text
+	n := echoMax
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
 }

@@ -1,14 +1,16 @@
 package server
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/pires/go-proxyproto"
 	"github.com/valyala/fasthttp"
 )
 
@@ -19,14 +21,17 @@ const turnAwayTimeout = 50 * time.Millisecond
 // gate is a listener that bounds the open connections, in all and of one address. It stands
 // in for Server.MaxConnsPerIP of fasthttp, which knows IPv4 only and uses a connection again
 // while a shutdown is still closing it.
+//
+// The connections of a trusted proxy are everybody's: they count in all only, unless the proxy
+// says with the PROXY protocol whose each is.
 type gate struct {
 	net.Listener
 	config Config
 	opened time.Time     // when the gate's clock was zero
 	slack  time.Duration // of deadlines
-	turned uint64        // connections turned away; numbers their ids down, away from those of requests
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards what follows, and from and left of the guests
+	turned uint64     // connections turned away; numbers their ids down, away from those of requests
 	open   int
 	byAddr map[netip.Prefix]int
 }
@@ -48,40 +53,79 @@ func (g *gate) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from := origin(conn.RemoteAddr())
-		p := g.enter(from)
-		if p == nil {
-			return &guest{Conn: conn, gate: g, from: from}, nil
+		c, addr := &guest{Conn: conn, gate: g}, addrOf(conn.RemoteAddr())
+		var from netip.Prefix
+		switch {
+		case !contains(g.config.TrustedProxies, addr):
+			from = prefixOf(addr)
+		case g.config.ProxyProtocol:
+			c.stage = stageProxy
 		}
-		_ = conn.SetWriteDeadline(time.Now().Add(turnAwayTimeout))
-		g.turned++
-		_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: %s\r\nRetry-After: %s\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s",
-			p.status, fasthttp.StatusMessage(p.status), typeProblem, p.retryAfter,
-			headerRequestID, appendRequestID(nil, ^g.turned), len(p.body), p.body)
-		_ = conn.Close()
+		p := g.enter(c)
+		if p == nil {
+			if p = g.count(c, from); p == nil {
+				return c, nil
+			}
+		}
+		g.turnAway(conn, p)
+		_ = c.Close()
 	}
 }
 
-func (g *gate) enter(from netip.Prefix) *problem {
+// turnAway says why a connection is not served.
+func (g *gate) turnAway(conn net.Conn, p *problem) {
+	g.mu.Lock()
+	g.turned++
+	number := ^g.turned
+	g.mu.Unlock()
+	_ = conn.SetWriteDeadline(time.Now().Add(turnAwayTimeout))
+	_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: %s\r\nRetry-After: %s\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s",
+		p.status, fasthttp.StatusMessage(p.status), typeProblem, p.retryAfter,
+		headerRequestID, appendRequestID(nil, number), len(p.body), p.body)
+}
+
+// enter counts a connection among all.
+func (g *gate) enter(c *guest) *problem {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case g.open >= g.config.ConnsMax:
+	if g.open >= g.config.ConnsMax {
+		c.left = true
 		return problemOverloaded
-	case from.IsValid() && g.byAddr[from] >= g.config.ConnsPerAddrMax:
-		return problemTooManyConns
 	}
 	g.open++
-	g.byAddr[from]++
 	return nil
 }
 
-func (g *gate) leave(from netip.Prefix) {
+// count counts a connection among those of an address, if it has one.
+func (g *gate) count(c *guest, from netip.Prefix) *problem {
+	if !from.IsValid() {
+		return nil
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.byAddr[from] >= g.config.ConnsPerAddrMax {
+		return problemTooManyConns
+	}
+	if !c.left {
+		c.from = from
+		g.byAddr[from]++
+	}
+	return nil
+}
+
+func (g *gate) leave(c *guest) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.left {
+		return
+	}
+	c.left = true
 	g.open--
-	if g.byAddr[from]--; g.byAddr[from] == 0 {
-		delete(g.byAddr, from)
+	if !c.from.IsValid() {
+		return
+	}
+	if g.byAddr[c.from]--; g.byAddr[c.from] == 0 {
+		delete(g.byAddr, c.from)
 	}
 }
 
@@ -100,8 +144,10 @@ const deadlineSlackMax = time.Second
 type guest struct {
 	net.Conn
 	gate        *gate
-	from        netip.Prefix
-	left        atomic.Bool
+	from        netip.Prefix // what counts it; invalid: nothing but all
+	left        bool
+	peer        net.Addr      // whom a proxy speaks for; nil: the peer of the connection
+	head        *bufio.Reader // what was read beyond the proxy's header; nil: nothing
 	taken       bool
 	stage       stage
 	answered    time.Duration // gate clock
@@ -112,11 +158,41 @@ type guest struct {
 type stage int
 
 const (
-	stageNew  stage = iota // the first request
-	stageIdle              // another request
-	stageSome              // the rest of a request
-	stageRest              // more of that: its time is running
+	stageNew   stage = iota // the first request
+	stageProxy              // the header in which a proxy says whose connection it is, then that
+	stageIdle               // another request
+	stageSome               // the rest of a request
+	stageRest               // more of that: its time is running
 )
+
+// RemoteAddr is the address of the client, as far as the connection tells.
+func (c *guest) RemoteAddr() net.Addr {
+	if c.peer != nil {
+		return c.peer
+	}
+	return c.Conn.RemoteAddr()
+}
+
+// meet reads the header of the PROXY protocol.
+func (c *guest) meet() error {
+	c.head = bufio.NewReaderSize(c.Conn, proxyHeaderMax)
+	header, err := proxyproto.Read(c.head)
+	if err != nil {
+		return fmt.Errorf("read PROXY header of %s: %w", c.Conn.RemoteAddr(), err)
+	}
+	if header.Command.IsLocal() || !header.TransportProtocol.IsStream() {
+		return nil // a health check of the proxy's own
+	}
+	c.peer = header.SourceAddr
+	if p := c.gate.count(c, prefixOf(addrOf(c.peer))); p != nil {
+		c.gate.turnAway(c.Conn, p)
+		return io.EOF // which ends it without a word
+	}
+	return nil
+}
+
+// proxyHeaderMax is what the header of the PROXY protocol takes, with the details that proxies add.
+const proxyHeaderMax = 1 << 10
 
 func (c *guest) Read(p []byte) (int, error) {
 	if c.taken {
@@ -124,6 +200,19 @@ func (c *guest) Read(p []byte) (int, error) {
 	}
 	if err := c.limitRead(); err != nil {
 		return 0, err
+	}
+	if c.stage == stageProxy {
+		if err := c.meet(); err != nil {
+			return 0, err
+		}
+		c.stage = stageNew
+	}
+	if c.head != nil {
+		if c.head.Buffered() > 0 {
+			c.stage = stageSome
+			return c.head.Read(p)
+		}
+		c.head = nil
 	}
 	if c.stage == stageIdle {
 		// Others first: meanwhile the next request mostly arrives, and is found by the first read.
@@ -141,7 +230,7 @@ func (c *guest) Read(p []byte) (int, error) {
 func (c *guest) limitRead() error {
 	config := &c.gate.config
 	switch c.stage {
-	case stageNew:
+	case stageNew, stageProxy:
 		return c.limit(&c.read, c.gate.clock()+config.ReadTimeout, c.Conn.SetReadDeadline)
 	case stageIdle:
 		return c.limit(&c.read, c.answered+config.IdleTimeout, c.Conn.SetReadDeadline)
@@ -180,24 +269,6 @@ func (c *guest) SetDeadline(t time.Time) error {
 
 // Close may be called more than once, by the server and by its shutdown.
 func (c *guest) Close() error {
-	if c.left.CompareAndSwap(false, true) {
-		c.gate.leave(c.from)
-	}
+	c.gate.leave(c)
 	return c.Conn.Close()
-}
-
-// origin is what counts as one address: an IPv4 address, or the /64 that one IPv6 host has to
-// itself. What is no IP address has none.
-func origin(addr net.Addr) netip.Prefix {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	ip := tcp.AddrPort().Addr().Unmap()
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	prefix, _ := ip.WithZone("").Prefix(bits)
-	return prefix
 }

@@ -72,11 +72,11 @@ func TestOrigin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := origin(tcp).String(); got != want {
+		if got := prefixOf(addrOf(tcp)).String(); got != want {
 			t.Errorf("%s: got %s, want %s", addr, got, want)
 		}
 	}
-	if origin(&net.UnixAddr{}).IsValid() {
+	if prefixOf(addrOf(&net.UnixAddr{})).IsValid() {
 		t.Error(errors.New("a path is no address"))
 	}
 }

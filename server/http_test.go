@@ -152,8 +152,8 @@ func TestUnreadable(t *testing.T) {
 			strings.Repeat("x", 100), "413 body_too_large"},
 		"chunked body": {"POST /v1/items/7/orders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n" +
 			strings.Repeat("x", 0x8000) + "\r\n0\r\n\r\n", "413 body_too_large"},
-		"headers": {"GET /v1/sales HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 5000) + "\r\n\r\n", "431 headers_too_large"},
-		"path":    {"GET /" + strings.Repeat("x", 5000) + " HTTP/1.1\r\nHost: a\r\n\r\n", "431 headers_too_large"},
+		"headers": {"GET /v1/sales HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 9000) + "\r\n\r\n", "431 headers_too_large"},
+		"path":    {"GET /" + strings.Repeat("x", 9000) + " HTTP/1.1\r\nHost: a\r\n\r\n", "431 headers_too_large"},
 		"garbage": {"\x00\x01\x02 what\r\n\r\n", "400 malformed_request"},
 	} {
 		status, body := r.raw(t, c.text)

@@ -3,6 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"net/url"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/valyala/fasthttp"
 
@@ -20,6 +23,7 @@ type historyJSON struct {
 	Intent       *intentJSON       `json:"points_intent,omitempty"`
 	Payments     []paymentJSON     `json:"payments"`
 	Refunds      []refundJSON      `json:"refunds"`
+	Foreign      []foreignJSON     `json:"foreign_refunds"` // made by others, as in the provider's console
 }
 
 type intentJSON struct {
@@ -49,6 +53,16 @@ type refundJSON struct {
 	Attempts int                   `json:"attempts"`
 }
 
+type foreignJSON struct {
+	RefundNo     string           `json:"refund_no"`
+	ProviderNo   string           `json:"provider_no,omitempty"`
+	Method       flashsale.Method `json:"method"`
+	TradeNo      string           `json:"trade_no"`
+	Amount       int64            `json:"amount"`
+	RefundedAtMS int64            `json:"refunded_at_ms"`
+	SettledAtMS  int64            `json:"settled_at_ms,omitempty"` // missing: an operator has to see to it
+}
+
 // getPayments shows everything that is known of an order's money.
 func (s *Server) getPayments(ctx *fasthttp.RequestCtx) {
 	no, ok := pathID[flashsale.OrderNo](ctx, "order_no", problemOrderNo, problemOrderNotFound)
@@ -67,6 +81,45 @@ func (s *Server) getPayments(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	s.answerValue(ctx, fasthttp.StatusOK, newHistoryJSON(history))
+}
+
+// settleRefund notes that an operator has seen to a refund; retryRefund asks for it again.
+func (s *Server) settleRefund(ctx *fasthttp.RequestCtx) {
+	s.changeRefund(ctx, "settle refund", func(call context.Context, number string) (any, error) {
+		order, err := s.config.Payments.SettleRefund(call, number)
+		return map[string]any{"refund_no": number, "order_no": order.OrderNo, "order_status": order.Status}, err
+	})
+}
+
+func (s *Server) retryRefund(ctx *fasthttp.RequestCtx) {
+	s.changeRefund(ctx, "retry refund", func(call context.Context, number string) (any, error) {
+		err := s.config.Payments.RetryRefund(call, number)
+		return map[string]any{"refund_no": number, "state": flashsale.RefundDue}, err
+	})
+}
+
+func (s *Server) changeRefund(
+	ctx *fasthttp.RequestCtx, operation string, change func(call context.Context, number string) (any, error),
+) {
+	number, _ := ctx.UserValue("refund_no").(string)
+	number, err := url.PathUnescape(number) // of others' numbers nobody knows what is in them
+	if err != nil || !utf8.ValidString(number) || strings.ContainsRune(number, 0) || s.config.Payments == nil {
+		refuse(ctx, problemRefundNotFound)
+		return
+	}
+	call, cancel := context.WithTimeout(s.base, callTimeout)
+	defer cancel()
+	value, err := change(call, number)
+	switch {
+	case errors.Is(err, flashsale.ErrNotFound):
+		refuse(ctx, problemRefundNotFound)
+	case errors.Is(err, flashsale.ErrConflict):
+		refuse(ctx, problemRefundState)
+	case err != nil:
+		s.changeFault(ctx, operation, err)
+	default:
+		s.answerValue(ctx, fasthttp.StatusOK, value)
+	}
 }
 
 // grantPoints gives points to a user. The ref makes it happen once, however often it is asked.
@@ -127,6 +180,7 @@ func newHistoryJSON(h flashsale.PaymentHistory) historyJSON {
 		OrderNo: h.Order.OrderNo, User: h.Order.User, Status: h.Order.Status,
 		AmountFen: h.Order.AmountFen, AmountPoints: h.Order.AmountPoints, Charge: h.Charge,
 		Payments: make([]paymentJSON, 0, len(h.Payments)), Refunds: make([]refundJSON, 0, len(h.Refunds)),
+		Foreign: make([]foreignJSON, 0, len(h.Foreign)),
 	}
 	if h.Intent.State != "" {
 		j.Intent = &intentJSON{h.Intent.State, h.Intent.Points, h.Intent.TradeNo, h.Intent.Attempts}
@@ -138,6 +192,13 @@ func newHistoryJSON(h flashsale.PaymentHistory) historyJSON {
 		j.Refunds = append(j.Refunds, refundJSON{
 			r.RefundNo, r.Method, r.TradeNo, r.Amount, r.Surplus, r.State, r.Reason, r.Fault, r.Attempts,
 		})
+	}
+	for _, f := range h.Foreign {
+		foreign := foreignJSON{f.RefundNo, f.ProviderNo, f.Method, f.TradeNo, f.Amount, f.At.UnixMilli(), 0}
+		if !f.SettledAt.IsZero() {
+			foreign.SettledAtMS = f.SettledAt.UnixMilli()
+		}
+		j.Foreign = append(j.Foreign, foreign)
 	}
 	return j
 }

@@ -23,7 +23,7 @@ const checkTimeout = time.Second
 type vitals struct {
 	base       context.Context // of every probe
 	checks     []Check
-	draining   <-chan struct{} // closed when the shutdown begins
+	leaving    <-chan struct{} // closed when readiness goes off
 	durability func(context.Context) (string, error)
 	faults     *faultLog
 	gatherer   prometheus.Gatherer
@@ -49,7 +49,7 @@ func (v *vitals) route(r *router.Router) {
 func (s *Server) routeOps() fasthttp.RequestHandler {
 	r := newRouter()
 	seen := &vitals{
-		base: s.base, checks: s.config.Checks, draining: s.draining,
+		base: s.base, checks: s.config.Checks, leaving: s.leaving,
 		durability: s.config.Durability, faults: s.faults, gatherer: s.config.Gatherer,
 	}
 	seen.route(r)
@@ -58,6 +58,7 @@ func (s *Server) routeOps() fasthttp.RequestHandler {
 		r.Handle(method, path, s.requireAdmin(queried(handler, parameters...)))
 	}
 	admin("POST", "/v1/admin/sales", s.createSale)
+	admin("DELETE", "/v1/admin/sales/{sale}", s.deleteSale)
 	admin("POST", "/v1/admin/sales/{sale}/preheat", s.preheatSale)
 	admin("GET", "/v1/admin/items/{item}", s.getAccount)
 	admin("POST", "/v1/admin/items/{item}/pause", s.setPaused(true))
@@ -66,6 +67,8 @@ func (s *Server) routeOps() fasthttp.RequestHandler {
 	admin("GET", "/v1/admin/audit", s.audit, "full", "wait")
 	admin("POST", "/v1/admin/points", s.grantPoints)
 	admin("GET", "/v1/admin/orders/{order_no}/payments", s.getPayments)
+	admin("POST", "/v1/admin/refunds/{refund_no}/settle", s.settleRefund)
+	admin("POST", "/v1/admin/refunds/{refund_no}/retry", s.retryRefund)
 	return guarded(s.faults, s.metrics.panics.Inc, r.Handler)
 }
 
@@ -109,7 +112,15 @@ func (v *vitals) getReady(ctx *fasthttp.RequestCtx) {
 	for n, check := range v.checks {
 		report[check.Name] = "ok"
 		if faults[n] != nil {
-			report[check.Name], report["status"] = "unreachable", "not_ready"
+			report[check.Name] = "unreachable"
+			if !check.Degrades {
+				report["status"] = "not_ready"
+			} else if report["status"] == "ready" {
+				report["status"] = "degraded"
+			}
+			if check.Explained {
+				report[check.Name] = faults[n].Error()
+			}
 			v.faults.of(ctx, "not ready", "check", check.Name, "error", faults[n])
 		}
 	}
@@ -121,13 +132,13 @@ func (v *vitals) getReady(ctx *fasthttp.RequestCtx) {
 		report["durability"] = durability
 	}
 	select {
-	case <-v.draining:
+	case <-v.leaving:
 		report["status"] = "draining"
 	default:
 	}
-	status := fasthttp.StatusOK
-	if report["status"] != "ready" {
-		status = fasthttp.StatusServiceUnavailable
+	status := fasthttp.StatusServiceUnavailable
+	if report["status"] == "ready" || report["status"] == "degraded" {
+		status = fasthttp.StatusOK
 	}
 	answerValue(ctx, v.faults, status, report)
 }

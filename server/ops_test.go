@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"flashsale"
+	"flashsale/engine"
 )
 
 // fakePreheater knows the sale 1.
@@ -70,15 +71,17 @@ func TestCreateSale(t *testing.T) {
 		t.Errorf("new item is not shown at once: %s", got)
 	}
 	sale := func(item string) string {
-		return `{"name":"N","opens_at_ms":1,"closes_at_ms":2,"items":[` + item + `]}`
+		return `{"name":"N","opens_at_ms":1800000000000,"closes_at_ms":1800003600000,"items":[` + item + `]}`
 	}
 	for body, want := range map[string]string{
 		``:           `"code":"malformed_json"`,
 		`{"name":1}`: `"field":"name"`,
 		`{}`:         `"field":"name"`,
-		`{"id":"9","name":"N","opens_at_ms":1,"closes_at_ms":2}`:                            `"field":"id"`,
-		`{"name":"N","opens_at_ms":2,"closes_at_ms":2}`:                                     `"field":"closes_at_ms"`,
-		`{"name":"N","opens_at_ms":1,"closes_at_ms":2}`:                                     `"field":"items"`,
+		`{"id":"9","name":"N","opens_at_ms":1800000000000,"closes_at_ms":1800003600000}`:                                          `"field":"id"`,
+		`{"name":"N","opens_at_ms":1800003600000,"closes_at_ms":1800003600000}`:                                                   `"field":"closes_at_ms"`,
+		`{"name":"N","opens_at_ms":1800000000000,"closes_at_ms":1800003600000}`:                                                   `"field":"items"`,
+		`{"name":"N","opens_at_ms":1800000000,"closes_at_ms":1800003600}`:                                                         `1800000000 would be 1970-01-21T20:00:00Z`,
+		`{"name":"N","opens_at_ms":1700000000000,"closes_at_ms":1700000060000,"items":[{"product":"K","price_fen":1,"stock":1}]}`: `closes_at_ms 1700000060000 is 2023-11-14T22:14:20Z, which is over`,
 		`{"name":"N","speed":9}`:                                                            `"field":"speed"`,
 		sale(`{"product":"K","price_fen":0,"stock":1}`):                                     `"field":"items[0].price_fen"`,
 		sale(`{"product":"K\u0000","price_fen":1,"stock":1}`):                               `"field":"items[0].product"`,
@@ -95,6 +98,36 @@ func TestCreateSale(t *testing.T) {
 	}
 	b.ledger.err = io.ErrUnexpectedEOF
 	if got := code(b.callOps("POST", "/v1/admin/sales", sale(`{"product":"K","price_fen":1,"stock":1}`), bearer...)); got != "503 outcome_unknown" {
+		t.Errorf("ledger away: %s", got)
+	}
+}
+
+// Protects an operator's way back from a mistake, and what has been bought from it: a sale goes
+// while nobody has bought, at once for this node's shoppers, and stays once somebody has.
+func TestDeleteSale(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	for _, c := range []struct{ path, want string }{
+		{"/v1/admin/sales/2", "404 sale_not_found"}, {"/v1/admin/sales/x", "400 invalid_sale_id"},
+		{"/v1/admin/sales/1", "409 sale_has_orders"},
+	} {
+		if got := code(b.callOps("DELETE", c.path, "", bearer...)); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.path, got, c.want)
+		}
+	}
+	if got := code(b.call("GET", "/v1/items/7", "")); got != "200" {
+		t.Errorf("after a refusal: %s", got)
+	}
+	b.redis.accounts[7] = engine.Account{ID: 7}
+	response := b.callOps("DELETE", "/v1/admin/sales/1", "", bearer...)
+	if got := string(response.Body()); response.StatusCode() != 200 || !strings.HasPrefix(got, `{"id":"1","name":"Spring \"sale\""`) {
+		t.Errorf("got %d %s", response.StatusCode(), got)
+	}
+	if got := code(b.call("GET", "/v1/items/7", "")); got != "404 item_not_found" {
+		t.Errorf("still shown: %s", got)
+	}
+	b.ledger.err = io.ErrUnexpectedEOF
+	if got := code(b.callOps("DELETE", "/v1/admin/sales/1", "", bearer...)); got != "503 outcome_unknown" {
 		t.Errorf("ledger away: %s", got)
 	}
 }
@@ -180,25 +213,32 @@ func TestAdminPreheatAndAudit(t *testing.T) {
 // Protects what a load balancer and an operator read.
 func TestReady(t *testing.T) {
 	t.Parallel()
-	var fault error
+	var redis, postgres error
 	b := setup(t, func(c *Config) {
-		c.Checks = []Check{{"redis", func(context.Context) error { return nil }}, {"postgres", func(context.Context) error { return fault }}}
+		c.Checks = []Check{
+			{Name: "redis", Probe: func(context.Context) error { return redis }},
+			{Name: "postgres", Probe: func(context.Context) error { return postgres }, Degrades: true},
+			{Name: "streams", Probe: func(context.Context) error { return redis }, Explained: true},
+		}
 		c.Durability = func(context.Context) (string, error) { return "aof everysec", nil }
 	})
 	if got := string(b.callOps("GET", "/healthz", "").Body()); got != `{"status":"ok"}` {
 		t.Errorf("healthz: %s", got)
 	}
+	away := errors.New("dial 10.0.0.7: secret")
 	for _, c := range []struct {
-		fault  error
-		status int
-		want   string
+		redis, postgres error
+		status          int
+		want            string
 	}{
-		{nil, 200, `{"durability":"aof everysec","postgres":"ok","redis":"ok","status":"ready"}`},
-		{errors.New("dial 10.0.0.7: secret"), 503, `{"durability":"aof everysec","postgres":"unreachable","redis":"ok","status":"not_ready"}`},
+		{nil, nil, 200, `"postgres":"ok","redis":"ok","status":"ready","streams":"ok"}`},
+		{nil, away, 200, `"postgres":"unreachable","redis":"ok","status":"degraded","streams":"ok"}`},
+		{away, nil, 503, `"postgres":"ok","redis":"unreachable","status":"not_ready","streams":"dial 10.0.0.7: secret"}`},
+		{away, away, 503, `"postgres":"unreachable","redis":"unreachable","status":"not_ready","streams":"dial 10.0.0.7: secret"}`},
 	} {
-		fault = c.fault
+		redis, postgres = c.redis, c.postgres
 		response := b.callOps("GET", "/readyz", "")
-		if got := string(response.Body()); response.StatusCode() != c.status || got != c.want {
+		if got := string(response.Body()); response.StatusCode() != c.status || got != `{"durability":"aof everysec",`+c.want {
 			t.Errorf("got %d %s, want %d %s", response.StatusCode(), got, c.status, c.want)
 		}
 	}

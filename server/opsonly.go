@@ -54,16 +54,17 @@ func (o *Ops) Run(ctx context.Context, work func(context.Context) error) error {
 	faults := &faultLog{logger: o.config.Logger}
 	r := newRouter()
 	seen := &vitals{
-		base: base, checks: o.config.Checks, draining: ctx.Done(),
+		base: base, checks: o.config.Checks, leaving: ctx.Done(),
 		durability: o.config.Durability, faults: faults, gatherer: o.config.Gatherer,
 	}
 	seen.route(r)
-	ops := newHTTP(o.limits, faults, BodyBytesMax)
+	ops := newHTTP(o.limits, faults, o.limits.BodyBytesMax)
 	ops.Handler = guarded(faults, func() {}, r.Handler)
 
 	served := make(chan error, 1)
+	listener := newPatient(o.config.Listener, o.config.Logger)
 	go func() {
-		served <- ops.Serve(o.config.Listener)
+		served <- ops.Serve(listener)
 		stop()
 	}()
 	err := work(ctx)
@@ -72,17 +73,17 @@ func (o *Ops) Run(ctx context.Context, work func(context.Context) error) error {
 		return errors.Join(err, fmt.Errorf("serve operators: %w", cmp.Or(failed, net.ErrClosed)))
 	default:
 	}
-	err = errors.Join(err, o.shutdown(base, ops))
+	err = errors.Join(err, o.shutdown(base, ops, listener))
 	<-served
 	return err
 }
 
 // shutdown answers what operators have asked and closes the listener.
-func (o *Ops) shutdown(ctx context.Context, ops *fasthttp.Server) error {
+func (o *Ops) shutdown(ctx context.Context, ops *fasthttp.Server, listener net.Listener) error {
 	ctx, cancel := context.WithTimeout(ctx, o.limits.ShutdownTimeout)
 	defer cancel()
 	err := ops.ShutdownWithContext(ctx)
-	_ = o.config.Listener.Close() // in case Serve had not taken it yet
+	_ = listener.Close() // in case Serve had not taken it yet
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("drain operators' requests: %w", err)
 	}

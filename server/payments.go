@@ -61,6 +61,7 @@ func (s *Server) createRefund(ctx *fasthttp.RequestCtx, user flashsale.User) {
 			return
 		}
 	}
+	request.Reason = foldLines.Replace(request.Reason)
 	if !validReason(request.Reason) {
 		refuse(ctx, problemInvalidField.with("field", "reason"))
 		return
@@ -75,9 +76,13 @@ func (s *Server) createRefund(ctx *fasthttp.RequestCtx, user flashsale.User) {
 	s.answerSettlement(ctx, ref, "refund order", settlement, err)
 }
 
+// foldLines makes one line of what a person wrote on several.
+var foldLines = strings.NewReplacer("\r\n", " ", "\n", " ", "\r", " ", "\t", " ",
+	"\v", " ", "\f", " ", "\u0085", " ", "\u2028", " ", "\u2029", " ")
+
 // validReason accepts what a person can read: no control characters, and of a bounded length.
 func validReason(reason string) bool {
-	return len(reason) <= flashsale.RefundReasonLenMax && utf8.ValidString(reason) &&
+	return utf8.RuneCountInString(reason) <= flashsale.RefundReasonLenMax && utf8.ValidString(reason) &&
 		!strings.ContainsFunc(reason, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/valyala/fasthttp"
 
 	"flashsale"
 )
@@ -59,6 +62,16 @@ func (f *fakePayments) Return(_ context.Context, rawQuery []byte) (flashsale.Ord
 func (f *fakePayments) History(_ context.Context, no flashsale.OrderNo) (flashsale.PaymentHistory, error) {
 	f.notef("history %s", no)
 	return f.history, f.err
+}
+
+func (f *fakePayments) SettleRefund(_ context.Context, number string) (flashsale.Order, error) {
+	f.notef("settle %s", number)
+	return f.order, f.err
+}
+
+func (f *fakePayments) RetryRefund(_ context.Context, number string) error {
+	f.notef("retry %s", number)
+	return f.err
 }
 
 func (f *fakePayments) Points(_ context.Context, user string, before int64, limit int) (flashsale.PointsStatement, error) {
@@ -171,8 +184,12 @@ func TestPayments_BadInput(t *testing.T) {
 		t.Errorf("asked %v", f.asked)
 	}
 	f.settlement = flashsale.Settlement{Outcome: flashsale.RefundComplete}
-	b.call("POST", "/v1/orders/1/refunds", `{"reason":"不要了"}`, as("ann")...)
-	if want := `refund 1 ann "不要了"`; len(f.asked) != 1 || f.asked[0] != want {
+	long := strings.Repeat("不", flashsale.RefundReasonLenMax) // of characters, not of bytes
+	for _, reason := range []string{`不要了`, long, `two\r\nlines\nand\u2028more\tof it`} {
+		b.call("POST", "/v1/orders/1/refunds", `{"reason":"`+reason+`"}`, as("ann")...)
+	}
+	want := []string{`refund 1 ann "不要了"`, `refund 1 ann "` + long + `"`, `refund 1 ann "two lines and more of it"`}
+	if !slices.Equal(f.asked, want) {
 		t.Errorf("asked %q, want %q", f.asked, want)
 	}
 }
@@ -355,16 +372,48 @@ func TestAdminMoney(t *testing.T) {
 		Intent:   flashsale.Intent{State: flashsale.IntentDone, Points: 7, TradeNo: 1234567890123456789, Attempts: 1},
 		Payments: []flashsale.Payment{{Method: flashsale.Points, TradeNo: "1234567890123456789", Amount: 7, PaidAt: opens}},
 		Refunds:  []flashsale.Refund{{RefundNo: "R42", Method: flashsale.Points, TradeNo: "1234567890123456789", Amount: 7, State: flashsale.RefundDue, Reason: "why"}},
+		Foreign: []flashsale.ForeignRefund{
+			{RefundNo: "F42-1", ProviderNo: "客服/1", Method: flashsale.Alipay, TradeNo: "T1", Amount: 3, At: opens},
+			{RefundNo: "F42-2", Method: flashsale.Alipay, TradeNo: "T1", Amount: 4, At: opens, SettledAt: opens},
+		},
 	}
 	want := `{"order_no":"42","user":"ann","status":"refunding","amount_fen":990,"amount_points":7,"charge":"open",` +
 		`"points_intent":{"state":"done","points":7,"trade_no":"1234567890123456789","attempts":1},` +
 		`"payments":[{"method":"points","trade_no":"1234567890123456789","amount":7,"surplus":false,"paid_at_ms":1800000000000}],` +
-		`"refunds":[{"refund_no":"R42","method":"points","trade_no":"1234567890123456789","amount":7,"surplus":false,"state":"due","reason":"why","attempts":0}]}`
+		`"refunds":[{"refund_no":"R42","method":"points","trade_no":"1234567890123456789","amount":7,"surplus":false,"state":"due","reason":"why","attempts":0}],` +
+		`"foreign_refunds":[{"refund_no":"F42-1","provider_no":"客服/1","method":"alipay","trade_no":"T1","amount":3,"refunded_at_ms":1800000000000},` +
+		`{"refund_no":"F42-2","method":"alipay","trade_no":"T1","amount":4,"refunded_at_ms":1800000000000,"settled_at_ms":1800000000000}]}`
 	if got := string(b.callOps("GET", "/v1/admin/orders/42/payments", "", bearer...).Body()); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	f.err = flashsale.ErrNotFound
 	if got := code(b.callOps("GET", "/v1/admin/orders/42/payments", "", bearer...)); got != "404 order_not_found" {
 		t.Errorf("got %s", got)
+	}
+
+	f.order = flashsale.Order{OrderNo: 42, Status: flashsale.Refunded}
+	for _, c := range []struct {
+		path string
+		err  error
+		want string
+	}{
+		{"F42-1/settle", nil, `200 {"order_no":"42","order_status":"refunded","refund_no":"F42-1"}`},
+		{"%E5%AE%A2%E6%9C%8D%2F1/settle", nil, `200 {"order_no":"42","order_status":"refunded","refund_no":"客服/1"}`},
+		{"R42/retry", nil, `200 {"refund_no":"R42","state":"due"}`},
+		{"R42/retry", flashsale.ErrConflict, "409 refund_not_open"},
+		{"R42/settle", flashsale.ErrNotFound, "404 refund_not_found"},
+		{"%00/settle", nil, "404 refund_not_found"},
+		{"%ff/settle", nil, "404 refund_not_found"},
+		{"R42/settle", io.ErrUnexpectedEOF, "503 outcome_unknown"},
+	} {
+		f.err = c.err
+		response := b.callOps("POST", "/v1/admin/refunds/"+c.path, "", bearer...)
+		got := code(response)
+		if response.StatusCode() == fasthttp.StatusOK {
+			got = fmt.Sprintf("200 %s", response.Body())
+		}
+		if got != c.want {
+			t.Errorf("%s: %s, want %s", c.path, got, c.want)
+		}
 	}
 }

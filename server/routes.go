@@ -49,6 +49,9 @@ func (s *Server) routePublic() fasthttp.RequestHandler {
 	r.MethodNotAllowed = s.measured("other", refuseMethod)
 
 	return guarded(s.faults, s.metrics.panics.Inc, func(ctx *fasthttp.RequestCtx) {
+		if s.left() {
+			ctx.SetConnectionClose()
+		}
 		// The one call that the crowd makes skips the search and its copies.
 		if ctx.IsPost() {
 			if _, ok := orderItem(ctx.Request.URI().PathOriginal()); ok {

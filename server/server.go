@@ -38,7 +38,8 @@ type Server struct {
 
 	base     context.Context // ends when what still runs is cut off
 	cut      context.CancelFunc
-	draining chan struct{} // closed when the shutdown begins
+	leaving  chan struct{} // closed when readiness goes off
+	draining chan struct{} // closed when the listener is about to close
 	waiters  chan struct{} // slots for long polls
 	rereads  chan struct{} // slots for reads by those who wait
 	notices  *noticeGate
@@ -62,6 +63,7 @@ func New(config Config) (*Server, error) {
 		sockets:   newSockets(config),
 		audits:    newAudits(config.Audit),
 		upgrader:  newUpgrader(config),
+		leaving:   make(chan struct{}),
 		draining:  make(chan struct{}),
 		waiters:   make(chan struct{}, config.WaitersMax),
 		rereads:   make(chan struct{}, rereadsMax),
@@ -71,7 +73,7 @@ func New(config Config) (*Server, error) {
 	s.salesList = newCached(liveTTL, s.loadSales)
 	s.liveItems = newCached(0, config.Ledger.LiveItems)
 	s.base, s.cut = context.WithCancel(context.Background())
-	s.public, s.ops = newHTTP(config, s.faults, BodyBytesMax), newHTTP(config, s.faults, OpsBodyBytesMax)
+	s.public, s.ops = newHTTP(config, s.faults, config.BodyBytesMax), newHTTP(config, s.faults, OpsBodyBytesMax)
 	s.public.ReadTimeout, s.public.WriteTimeout, s.public.IdleTimeout = 0, 0, 0 // the gate's guests keep them
 	var err error
 	if s.hub, err = newHub(config.RedisURL, config.Logger, s.faults); err != nil {
@@ -128,6 +130,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for operators: %w", err), public.Close())
 	}
+	public, ops = newPatient(public, s.logger), newPatient(ops, s.logger)
 	s.addr, s.opsAddr = public.Addr(), ops.Addr()
 	close(s.listening)
 	s.logger.Info("serving", "addr", s.Addr(), "ops_addr", s.OpsAddr())
@@ -139,16 +142,41 @@ func (s *Server) Run(ctx context.Context) error {
 	failed := make(chan error, 2)
 	running.Go(func() { failed <- s.public.Serve(newGate(public, s.config)) })
 	running.Go(func() { failed <- s.ops.Serve(ops) })
+	var fault error
+	ended := false
 	select {
 	case <-ctx.Done():
-		err = nil
-	case err = <-failed:
-		err = fmt.Errorf("serve: %w", cmp.Or(err, net.ErrClosed)) // nil: somebody else closed the listener
+	case fault = <-failed:
+		ended = true
+	}
+	close(s.leaving) // readiness off
+	if !ended {
+		drained := time.NewTimer(s.config.Drain)
+		defer drained.Stop()
+		select {
+		case <-drained.C:
+		case fault = <-failed:
+			ended = true
+		}
+	}
+	if ended {
+		err = fmt.Errorf("serve: %w", cmp.Or(fault, net.ErrClosed)) // nil: somebody else closed the listener
 	}
 	err = errors.Join(err, s.shutdown(ctx, public, ops))
 	deafen()
 	running.Wait()
 	return err
+}
+
+// left reports whether readiness is off: who is answered now does better to connect anew, to
+// another node.
+func (s *Server) left() bool {
+	select {
+	case <-s.leaving:
+		return true
+	default:
+		return false
+	}
 }
 
 // shutdown goes from senders to receivers: no new shoppers, then no requests, then no sockets.
@@ -157,7 +185,7 @@ func (s *Server) shutdown(ctx context.Context, public, ops net.Listener) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.ShutdownTimeout)
 	defer cancel()
 	s.logger.Info("shutting down")
-	close(s.draining) // readiness off; long polls answer what they know
+	close(s.draining) // long polls answer what they know
 	var faults []error
 	if err := s.public.ShutdownWithContext(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
 		faults = append(faults, fmt.Errorf("drain requests: %w", err))

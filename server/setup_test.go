@@ -101,6 +101,16 @@ func (f *fakeRedis) Orders(_ context.Context, user string, items []flashsale.Ite
 	return found, f.heldErr
 }
 
+func (f *fakeRedis) Remove(_ context.Context, id flashsale.ItemID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.accounts[id].Sequence > 0 {
+		return flashsale.ErrConflict
+	}
+	delete(f.accounts, id)
+	return nil
+}
+
 func (f *fakeRedis) Now(context.Context) (time.Time, error) { return f.now, nil }
 
 // fakeLedger stands for PostgreSQL.
@@ -219,6 +229,28 @@ func (f *fakeLedger) CreateSale(_ context.Context, sale flashsale.Sale) (flashsa
 		sale.Items[n].ID, sale.Items[n].SaleID = flashsale.ItemID(100*int(sale.ID)+n), sale.ID
 	}
 	f.sales = append(f.sales, sale)
+	return sale, nil
+}
+
+func (f *fakeLedger) DeleteSale(ctx context.Context, id flashsale.SaleID,
+	remove func(context.Context, flashsale.ItemID) error,
+) (flashsale.Sale, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := slices.IndexFunc(f.sales, func(sale flashsale.Sale) bool { return sale.ID == id })
+	switch {
+	case f.err != nil:
+		return flashsale.Sale{}, f.err
+	case n < 0:
+		return flashsale.Sale{}, flashsale.ErrNotFound
+	}
+	sale := f.sales[n]
+	for _, item := range sale.Items {
+		if err := remove(ctx, item.ID); err != nil {
+			return flashsale.Sale{}, err
+		}
+	}
+	f.sales = slices.Delete(slices.Clone(f.sales), n, n+1)
 	return sale, nil
 }
 

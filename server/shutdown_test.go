@@ -181,3 +181,40 @@ func TestNew_Refuses(t *testing.T) {
 		}
 	}
 }
+
+// Protects a rolling restart: readiness goes off first, and until the balancers have noticed every
+// request is served, on new connections and old, and told to come back on another.
+func TestRun_Drain(t *testing.T) {
+	t.Parallel()
+	r := start(t, func(c *Config) { c.Drain = 400 * time.Millisecond })
+	began := time.Now()
+	stopped := make(chan error, 1)
+	go func() { stopped <- r.stop() }()
+	client := &http.Client{Timeout: testTimeout, Transport: &http.Transport{}}
+	get := func(url string) (*http.Response, error) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := client.Do(request)
+		if err == nil {
+			response.Body.Close()
+		}
+		return response, err
+	}
+	stacktest.Eventually(t, testTimeout, func() error {
+		if response, err := get("http://" + r.OpsAddr() + "/readyz"); err != nil || response.StatusCode != http.StatusServiceUnavailable {
+			return errors.New("still ready")
+		}
+		return nil
+	})
+	for served := 0; time.Since(began) < 300*time.Millisecond || served == 0; served++ {
+		response, err := get("http://" + r.Addr() + "/v1/sales")
+		if err != nil || response.StatusCode != http.StatusOK || !response.Close {
+			t.Fatalf("while it drains: %+v %v, want 200 and Connection: close", response, err)
+		}
+	}
+	if err := receive(t, stopped); err != nil || time.Since(began) < 400*time.Millisecond {
+		t.Errorf("ended after %s: %v", time.Since(began), err)
+	}
+}

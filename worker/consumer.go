@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,17 +40,17 @@ type consumer struct {
 	batch   batch
 	resume  bool // entries may be pending that no reply has delivered to us
 	claimAt time.Time
-	parts   []part
+	stand   *stand
 }
 
 // part is a range of a batch that goes into one transaction.
 type part struct{ from, to int }
 
 func newConsumer(config Config, partition int, reader, client redis.UniversalClient,
-	metrics *metrics, relayWake wake,
+	metrics *metrics, relayWake wake, stand *stand,
 ) *consumer {
 	return &consumer{
-		config: config, reader: reader, client: client, metrics: metrics, relayWake: relayWake,
+		config: config, reader: reader, client: client, metrics: metrics, relayWake: relayWake, stand: stand,
 		log:       config.Logger.With("partition", partition, "consumer", config.Consumer),
 		publisher: newPublisher(),
 		ordersKey: engine.OrdersKey(partition),
@@ -172,38 +173,47 @@ func (c *consumer) settle(ctx, work context.Context) error {
 	}
 	c.metrics.batchSize.Observe(float64(len(c.batch.orders)))
 
+	return c.settleOrders(ctx, work)
+}
+
+// settleOrders persists and acknowledges the orders of the batch. What can never be stored is set
+// aside; whatever else the ledger has against the batch, the batch waits.
+func (c *consumer) settleOrders(ctx, work context.Context) error {
 	var faults backoff
-	c.parts = append(c.parts[:0], part{0, len(c.batch.orders)}) // a stack
-	for len(c.parts) > 0 {
-		p := c.parts[len(c.parts)-1]
-		results, err := c.persist(work, c.batch.orders[p.from:p.to])
-		switch {
-		case err == nil:
-			c.parts = c.parts[:len(c.parts)-1]
-			faults.reset()
-			if err := c.finish(work, p, results); err != nil {
-				return err
-			}
-		case errors.Is(err, flashsale.ErrPermanent):
-			c.parts = c.parts[:len(c.parts)-1]
-			if p.to-p.from > 1 {
-				middle := (p.from + p.to) / 2
-				c.parts = append(c.parts, part{middle, p.to}, part{p.from, middle})
-				break
-			}
-			if err := c.deadLetter(work, c.batch.ids[p.from], err); err != nil {
-				return err
-			}
-		case work.Err() != nil:
-			c.log.Warn("stopped before the ledger took the batch; it stays pending",
-				"orders", p.to-p.from, "error", err)
-			return fmt.Errorf("persist %d orders: %w", p.to-p.from, err)
-		default:
-			wait := faults.next()
-			c.metrics.faults.WithLabelValues("ledger").Inc()
-			c.log.Warn("ledger did not take the batch, keeping it", "orders", p.to-p.from, "wait", wait, "error", err)
-			c.pauseFlushing(ctx, work, wait)
+	defer c.stand.end()
+	for len(c.batch.orders) > 0 {
+		results, err := c.persist(work, c.batch.orders)
+		if err == nil {
+			return c.finish(work, results)
 		}
+		if bad, ok := errors.AsType[*flashsale.UnstorableError](err); ok {
+			if err := c.setAside(work, bad); err != nil {
+				return err
+			}
+			continue
+		}
+		if work.Err() != nil {
+			c.log.Warn("stopped before the ledger took the batch; it stays pending",
+				"orders", len(c.batch.orders), "error", err)
+			return fmt.Errorf("persist %d orders: %w", len(c.batch.orders), err)
+		}
+		wait := faults.next()
+		c.metrics.faults.WithLabelValues("ledger").Inc()
+		c.stand.begin(err)
+		c.log.Log(work, standLevel(err), "ledger did not take the batch, keeping it and reading no further",
+			"orders", len(c.batch.orders), "wait", wait, "error", err)
+		c.pauseFlushing(ctx, work, wait)
+	}
+	return nil
+}
+
+// setAside takes the orders that can never be stored out of the batch.
+func (c *consumer) setAside(ctx context.Context, bad *flashsale.UnstorableError) error {
+	for _, order := range slices.Backward(bad.Orders) {
+		if err := c.deadLetter(ctx, c.batch.ids[order.Index], errors.New(order.Reason)); err != nil {
+			return err
+		}
+		c.batch.remove(order.Index)
 	}
 	return nil
 }
@@ -235,9 +245,9 @@ func (c *consumer) persist(ctx context.Context, orders []flashsale.Order) ([]fla
 
 // finish acknowledges what has been committed and tells the results, in one round trip. After
 // an error the entries may be pending still: they are delivered again, and the ledger knows them.
-func (c *consumer) finish(ctx context.Context, p part, results []flashsale.Result) error {
+func (c *consumer) finish(ctx context.Context, results []flashsale.Result) error {
 	pipe := c.client.Pipeline()
-	acks := c.queueAcks(ctx, pipe, p)
+	acks := c.queueAcks(ctx, pipe)
 	c.publisher.queue(ctx, pipe, results)
 	_, sendErr := pipe.Exec(ctx) // of the acks each one's own error counts
 	c.report(results)
@@ -257,7 +267,7 @@ func (c *consumer) finish(ctx context.Context, p part, results []flashsale.Resul
 }
 
 // queueAcks adds one call a run: as a rule one, two after a batch that lingered.
-func (c *consumer) queueAcks(ctx context.Context, pipe redis.Pipeliner, p part) (acks []*redis.Cmd) {
+func (c *consumer) queueAcks(ctx context.Context, pipe redis.Pipeliner) (acks []*redis.Cmd) {
 	queue := func(run string, from, to int) {
 		args := make([]any, 0, 2+to-from)
 		args = append(args, engine.Group, run)
@@ -267,11 +277,11 @@ func (c *consumer) queueAcks(ctx context.Context, pipe redis.Pipeliner, p part) 
 		acks = append(acks, pipe.EvalSha(ctx, ackScript.Hash(), []string{c.ordersKey}, args...))
 	}
 	if len(c.batch.runs) == 0 { // claimed, or pending from before: other entries may lie between
-		queue("0", p.from, p.to)
+		queue("0", 0, len(c.batch.ids))
 	}
 	for _, run := range c.batch.runs {
-		if from, to := max(run.from, p.from), min(run.to, p.to); from < to {
-			queue("1", from, to)
+		if run.from < run.to {
+			queue("1", run.from, run.to)
 		}
 	}
 	return acks

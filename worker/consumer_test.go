@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,19 +166,43 @@ func TestConsumer_LedgerAway(t *testing.T) {
 	wantMetric(t, "dead lettered", w.metrics.deadLettered, 0)
 }
 
+// What the ledger has against every order is held against none: the consumer stands, says so at
+// once where an operator looks, and goes on when it is mended.
+func TestConsumer_Refused(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	var refusal atomic.Pointer[error]
+	refusal.Store(new(fmt.Errorf("column is gone: %w", flashsale.ErrRefused)))
+	s.ledger.onPersist = func(context.Context, []flashsale.Order) error {
+		if err := refusal.Load(); err != nil {
+			return *err
+		}
+		return nil
+	}
+	s.add(1, 300)
+	w := s.start(s.config())
+	stacktest.Eventually(t, patience, func() error {
+		if err := w.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "partition 0") ||
+			!strings.Contains(err.Error(), "column is gone") {
+			return fmt.Errorf("ready: %v", err)
+		}
+		return counted(w.metrics.faults.WithLabelValues("ledger"), 3)
+	})
+	wantMetric(t, "stands", w.metrics.stands.WithLabelValues("0"), 1)
+	wantMetric(t, "dead lettered", w.metrics.deadLettered, 0)
+	refusal.Store(nil)
+	s.waitDrained()
+	s.wantOnce(1, 300)
+	stacktest.Eventually(t, patience, func() error { return w.Ready(t.Context()) })
+	wantMetric(t, "stands", w.metrics.stands.WithLabelValues("0"), 0)
+}
+
 // One poison entry in the middle of a thousand is set aside alone with its reason, as is one
 // that is no order at all; all their neighbours are persisted.
 func TestConsumer_Poison(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t)
-	s.ledger.onPersist = func(_ context.Context, orders []flashsale.Order) error {
-		for _, o := range orders {
-			if o.OrderNo == 500 {
-				return fmt.Errorf("invalid byte sequence: %w", flashsale.ErrPermanent)
-			}
-		}
-		return nil
-	}
+	s.poison("user-500")
 	s.add(1, 600)
 	broken := entryFields(9999)
 	broken[7] = "-3"
@@ -209,7 +234,7 @@ func TestConsumer_Poison(t *testing.T) {
 			t.Errorf("dead letter lacks its origin: %v", entry.Values)
 		}
 	}
-	if !strings.Contains(reasons["500"], "invalid byte sequence") || !strings.Contains(reasons["9999"], `qty "-3"`) {
+	if !strings.Contains(reasons["500"], "not storable") || !strings.Contains(reasons["9999"], `qty "-3"`) {
 		t.Errorf("reasons %q", reasons)
 	}
 }

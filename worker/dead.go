@@ -124,19 +124,60 @@ func (d *DeadLetters) Retry(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("retry dead letter: %w", err)
 	}
-	keys := []string{engine.DeadKey(p), engine.OrdersKey(p)}
+	if err := d.retry(ctx, p, entry); err != nil {
+		return fmt.Errorf("retry dead letter %s: %w", id, err)
+	}
+	return nil
+}
+
+func (d *DeadLetters) retry(ctx context.Context, partition int, entry string) error {
+	keys := []string{engine.DeadKey(partition), engine.OrdersKey(partition)}
 	reply, err := deadRetryScript.Run(ctx, d.client, keys, entry).Int64Slice()
 	switch {
 	case err != nil:
-		return fmt.Errorf("retry dead letter %s: %w", id, err)
+		return err
 	case len(reply) != 1:
-		return fmt.Errorf("retry dead letter %s: %w", id, errReply)
+		return errReply
 	case reply[0] == lua.DeadRetryGone:
-		return fmt.Errorf("retry dead letter %s: %w", id, flashsale.ErrNotFound)
+		return flashsale.ErrNotFound
 	case reply[0] == lua.DeadRetryForeign:
-		return fmt.Errorf("retry dead letter %s: it does not hold an entry: %w", id, flashsale.ErrConflict)
+		return fmt.Errorf("it does not hold an order: %w", flashsale.ErrConflict)
 	}
 	return nil
+}
+
+// retryPage is how many dead letters RetryAll reads at once.
+const retryPage = 1000
+
+// RetryAll puts all dead letters that there are now back into their streams, and says how many
+// those were and how many hold no order and were left. One that comes back meanwhile is not
+// tried twice.
+func (d *DeadLetters) RetryAll(ctx context.Context) (retried, left int, err error) {
+	for p := range d.config.Partitions {
+		newest, err := d.client.XRevRangeN(ctx, engine.DeadKey(p), "+", "-", 1).Result()
+		if err != nil {
+			return retried, left, fmt.Errorf("retry %s: %w", engine.DeadKey(p), err)
+		}
+		for from := "-"; len(newest) > 0 && from != ""; {
+			page, err := d.client.XRangeN(ctx, engine.DeadKey(p), from, newest[0].ID, retryPage).Result()
+			if err != nil {
+				return retried, left, fmt.Errorf("retry %s: %w", engine.DeadKey(p), err)
+			}
+			from = ""
+			for _, entry := range page {
+				switch err := d.retry(ctx, p, entry.ID); {
+				case err == nil:
+					retried++
+				case errors.Is(err, flashsale.ErrConflict):
+					left++
+				case !errors.Is(err, flashsale.ErrNotFound):
+					return retried, left, fmt.Errorf("retry dead letter %d/%s: %w", p, entry.ID, err)
+				}
+				from = "(" + entry.ID
+			}
+		}
+	}
+	return retried, left, nil
 }
 
 // Drop removes a dead letter for ever and gives its units back, so that the user may buy again,

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -29,10 +28,14 @@ func (s *setup) deadLetters(t *testing.T) *DeadLetters {
 // poison makes the ledger refuse the orders of a user for ever, as long as it is told so.
 func (s *setup) poison(user string) {
 	s.ledger.onPersist = func(_ context.Context, orders []flashsale.Order) error {
-		for _, order := range orders {
+		bad := &flashsale.UnstorableError{}
+		for i, order := range orders {
 			if order.User == user {
-				return fmt.Errorf("order %d: %w: not storable", order.OrderNo, flashsale.ErrPermanent)
+				bad.Orders = append(bad.Orders, flashsale.Unstorable{Index: i, Reason: "not storable"})
 			}
+		}
+		if len(bad.Orders) > 0 {
+			return bad
 		}
 		return nil
 	}
@@ -87,6 +90,37 @@ func TestDeadLetters_Retry(t *testing.T) {
 		t.Errorf("order %+v, %v", order, err)
 	}
 	s.wantClean(t)
+}
+
+// All letters go back at once, and those that come back meanwhile are not tried again; what
+// holds no order is left.
+func TestDeadLetters_RetryAll(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	s.sale(50, 0)
+	s.poison("ann")
+	for _, key := range []string{"1", "2", "3"} {
+		s.client.HDel(t.Context(), engine.BuyersKey(0, 1), "ann")
+		s.ask(t, "ann", key)
+	}
+	s.persist()
+	s.client.XAdd(t.Context(), addArgs(engine.DeadKey(0), "a", "b"))
+	d := s.deadLetters(t)
+	s.list(t, d, 4)
+	if retried, left, err := d.RetryAll(t.Context()); retried != 3 || left != 1 || err != nil {
+		t.Errorf("retried %d, left %d, %v", retried, left, err)
+	}
+	s.persist()
+	s.list(t, d, 4) // nothing was mended
+	s.ledger.onPersist = nil
+	if retried, left, err := d.RetryAll(t.Context()); retried != 3 || left != 1 || err != nil {
+		t.Errorf("retried %d, left %d, %v", retried, left, err)
+	}
+	s.persist()
+	s.list(t, d, 1)
+	if got := len(s.ledger.orders); got != 3 {
+		t.Errorf("the ledger has decided %d orders, want 3", got)
+	}
 }
 
 // A dropped letter gives its units back, once, and its user may buy again.

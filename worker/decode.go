@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"flashsale"
@@ -38,6 +39,20 @@ func (b *batch) reset() {
 	b.ids, b.orders, b.bad, b.lost = b.ids[:0], b.orders[:0], b.bad[:0], b.lost[:0]
 	b.runs = b.runs[:0]
 	b.first, b.last = "", ""
+}
+
+// remove takes an order out of the batch.
+func (b *batch) remove(index int) {
+	b.ids = slices.Delete(b.ids, index, index+1)
+	b.orders = slices.Delete(b.orders, index, index+1)
+	for i := range b.runs {
+		if b.runs[i].from > index {
+			b.runs[i].from--
+		}
+		if b.runs[i].to > index {
+			b.runs[i].to--
+		}
+	}
 }
 
 // entries returns how many entries the batch holds, of whatever kind.

@@ -20,12 +20,14 @@
 //     consumer that was slow rather than dead. The order number is its identity, never the
 //     stream id, and the ledger takes each number once.
 //
-// While the ledger is away the consumer keeps its batch, reads no further and tries again; the
+// While the ledger is away, or refuses, the consumer keeps its batch, reads no further and tries again; the
 // stream keeps the rest, and a full stream makes reserve.lua answer overloaded.
 //
-// A batch that the ledger can never store is halved until the one poison entry is alone; it is
-// set aside in the dead stream with the reason, and its neighbours are persisted. There it holds
-// its units until an operator retries or drops it, see [DeadLetters].
+// The ledger names the orders of a batch that it can never store; they are set aside in the dead
+// stream with the reason, and their neighbours are persisted. There they hold their units until
+// an operator retries or drops them, see [DeadLetters]. What the ledger has against every order (a
+// schema that was changed, a right that is missing) is held against none: the consumer stands
+// and says so in the log, in flashsale_consumer_stands and in its readiness.
 //
 // # When Redis loses its memory
 //

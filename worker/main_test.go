@@ -55,7 +55,7 @@ func newSetupOn(t testing.TB, url string) *setup {
 			t.Error(err)
 		}
 	})
-	e, err := engine.New(t.Context(), engine.Config{RedisURL: url})
+	e, err := engine.New(t.Context(), engine.Config{RedisURL: url, Registry: engine.NewMemoryRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ type metrics struct {
 	streamLag     *prometheus.GaugeVec
 	streamPending *prometheus.GaugeVec
 	deadLength    *prometheus.GaugeVec
+	stands        *prometheus.GaugeVec
 	outbox        prometheus.Gauge
 	outboxWaiting prometheus.Gauge
 	suspects      prometheus.Gauge
@@ -88,6 +89,8 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		streamLag:     gauges("flashsale_stream_lag", "Entries that no consumer has read yet.", "partition"),
 		streamPending: gauges("flashsale_stream_pending", "Entries read but not acknowledged.", "partition"),
 		deadLength:    gauges("flashsale_dead_length", "Entries in the dead stream.", "partition"),
+		stands: gauges("flashsale_consumer_stands",
+			"1 while the ledger does not take the batch that the consumer has in hand.", "partition"),
 		outbox: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "flashsale_outbox_rows", Help: "Outbox rows not carried out, as the last audit saw them.",
 		}),
@@ -113,7 +116,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.batchSize, m.persistSeconds, m.persisted, m.rejected, m.cancelled, m.deadLettered, m.lost,
-		m.claimed, m.rebuilt, m.preheated, m.paused, m.relayed, m.faults, m.streamLength, m.streamLag, m.streamPending, m.deadLength,
+		m.claimed, m.rebuilt, m.preheated, m.paused, m.relayed, m.faults, m.streamLength, m.streamLag, m.streamPending, m.deadLength, m.stands,
 		m.outbox, m.outboxWaiting, m.suspects, m.audited, m.gap, m.broken,
 	} {
 		errs = append(errs, registerer.Register(c))

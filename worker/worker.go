@@ -24,9 +24,10 @@ type Ledger interface {
 }
 
 // Persister stores orders. One transaction a call, one result for each order, in order; the
-// slice is the caller's again afterwards. An error that wraps [flashsale.ErrPermanent] means
-// that at least one of the orders can never be stored; any other that none was, as far as is
-// known. An order that was stored before gets its present state as its result.
+// slice is the caller's again afterwards. A [flashsale.UnstorableError] names the orders that can
+// never be stored, and nothing was; after any other error the batch is offered again.
+// [flashsale.ErrRefused] says that an operator must act first. An order that was stored before
+// gets its present state as its result.
 type Persister interface {
 	Persist(ctx context.Context, orders []flashsale.Order) ([]flashsale.Result, error)
 }
@@ -45,6 +46,7 @@ type Worker struct {
 	metrics *metrics
 	ran     atomic.Bool
 
+	stands       []*stand // by partition
 	relayWake    wake
 	cancelWake   wake
 	scheduleWake wake
@@ -67,10 +69,14 @@ func New(config Config) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker: register metrics: %w", err)
 	}
-	return &Worker{
+	w := &Worker{
 		config: config, metrics: metrics,
 		relayWake: newWake(), cancelWake: newWake(), scheduleWake: newWake(),
-	}, nil
+	}
+	for p := range config.Partitions {
+		w.stands = append(w.stands, newStand(p, metrics))
+	}
+	return w, nil
 }
 
 // Wake makes the relay, the canceller and the scheduler look at the ledger now. Call it after a
@@ -116,8 +122,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 
 	var senders sync.WaitGroup // what may write to the outbox
-	for p := range w.config.Partitions {
-		c := newConsumer(w.config, p, reader, client, w.metrics, w.relayWake)
+	for p, stand := range w.stands {
+		c := newConsumer(w.config, p, reader, client, w.metrics, w.relayWake, stand)
 		senders.Go(func() { c.run(ctx, work) })
 	}
 	canceller := newCanceller(w.config, newHerald(w.config.Logger, w.config.OnResults, client).tell, w.metrics, w.cancelWake, w.relayWake)

@@ -19,7 +19,7 @@ type auditCommand struct {
 
 // Run proves the invariants. A broken one is exit code 1; so is an audit that cannot be made.
 func (c *auditCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
-	r, err := openRooms(ctx, c.stores, logger, nil)
+	r, err := openRooms(ctx, c.stores, logger, looking)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,7 +14,7 @@ import (
 // deadCommand is for entries that were set aside because they can never be persisted.
 type deadCommand struct {
 	List  deadListCommand  `cmd:"" help:"List the oldest dead letters with their reasons."`
-	Retry deadRetryCommand `cmd:"" help:"Put a dead letter back into the stream, once its reason is mended."`
+	Retry deadRetryCommand `cmd:"" help:"Put a dead letter, or all, back into the stream, once the reason is mended."`
 	Drop  deadDropCommand  `cmd:"" help:"Discard a dead letter and put its units back on sale."`
 }
 
@@ -43,11 +44,20 @@ func (c *deadListCommand) Run(ctx context.Context, out io.Writer, logger *slog.L
 
 type deadRetryCommand struct {
 	stores `embed:""`
-	ID     string `arg:"" help:"As listed."`
+	ID     string `arg:"" optional:"" help:"As listed."`
+	All    bool   `help:"All that there are."`
 }
 
 func (c *deadRetryCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
+	if c.All == (c.ID != "") {
+		return errors.New("name one dead letter, as listed, or say --all")
+	}
 	return withDeadLetters(ctx, c.stores, logger, func(d *worker.DeadLetters) error {
+		if c.All {
+			retried, left, err := d.RetryAll(ctx)
+			fmt.Fprintf(out, "back in the stream: %d, left because they hold no order: %d\n", retried, left)
+			return err
+		}
 		if err := d.Retry(ctx, c.ID); err != nil {
 			return err
 		}
@@ -72,7 +82,7 @@ func (c *deadDropCommand) Run(ctx context.Context, out io.Writer, logger *slog.L
 }
 
 func withDeadLetters(ctx context.Context, s stores, logger *slog.Logger, do func(*worker.DeadLetters) error) error {
-	r, err := openRooms(ctx, s, logger, nil)
+	r, err := openRooms(ctx, s, logger, looking)
 	if err != nil {
 		return err
 	}

@@ -217,7 +217,7 @@ func (i *installation) rooms() *rooms {
 	}
 	r, err := openRooms(i.t.Context(), stores{
 		RedisURL: i.value("REDIS_URL"), DatabaseURL: i.value("DATABASE_URL"), PointsURL: i.value("POINTS_DATABASE_URL"),
-	}, logger, nil)
+	}, logger, numbering)
 	if err != nil {
 		i.t.Fatal(err)
 	}

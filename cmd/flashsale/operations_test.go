@@ -90,7 +90,7 @@ func newOperations(t *testing.T) *operations {
 		redis:        redisServer, postgres: postgresServer,
 	}
 	o.client = o.redisClient()
-	o.command(exitOK, "sale", "create", "--name", "old", "--opens-at", "2020-01-01T00:00:00Z",
+	o.command(exitOK, "sale", "create", "--name", "old", "--duration", "1s",
 		"--item", "product=old thing,price_fen=1,stock=5", "--preheat")
 	o.item = o.sell(50, "limit=2")
 	o.node = o.serve()

@@ -6,14 +6,14 @@ import (
 	"io"
 	"log/slog"
 
-	"flashsale"
+	"flashsale/pay"
 	"flashsale/worker"
 )
 
-// refundCommand is for refunds that the provider has refused for good. The audit lists them.
+// refundCommand is for refunds that need a hand: the audit lists them.
 type refundCommand struct {
-	Retry  refundRetryCommand  `cmd:"" help:"Ask the provider again, once the reason of its refusal is mended."`
-	Settle refundSettleCommand `cmd:"" help:"Note that the money was given back by other means: the order becomes refunded."`
+	Retry  refundRetryCommand  `cmd:"" help:"Ask the provider again for a refund that it has refused, once the reason is mended."`
+	Settle refundSettleCommand `cmd:"" help:"Note that a refused refund was given back by other means, or that a refund that was not ours is known. Once nothing is left of its payment the order becomes refunded."`
 }
 
 type refundRetryCommand struct {
@@ -22,50 +22,44 @@ type refundRetryCommand struct {
 }
 
 func (c *refundRetryCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
-	r, err := openRooms(ctx, c.stores, logger, nil)
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	if err := r.ledger.RetryRefund(ctx, c.Number); err != nil {
-		return err
-	}
-	fmt.Fprintln(out, "a worker asks for it again:", c.Number)
-	return nil
+	return withDesk(ctx, c.stores, logger, func(desk *pay.Desk) error {
+		if err := desk.RetryRefund(ctx, c.Number); err != nil {
+			return err
+		}
+		fmt.Fprintln(out, "a worker asks for it again:", c.Number)
+		return nil
+	})
 }
 
 type refundSettleCommand struct {
 	stores `embed:""`
-	Number string `arg:"" help:"The refund's number, such as R2124414197038059520."`
+	Number string `arg:"" help:"The refund's number, such as R2124414197038059520 or F2124414197038059520-1."`
 }
 
 func (c *refundSettleCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
-	r, err := openRooms(ctx, c.stores, logger, nil)
+	return withDesk(ctx, c.stores, logger, func(desk *pay.Desk) error {
+		order, err := desk.SettleRefund(ctx, c.Number)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "settled: %s; order %s is %s\n", c.Number, order.OrderNo, order.Status)
+		return nil
+	})
+}
+
+// withDesk opens a desk that tells shoppers what becomes of their orders, and calls no provider.
+func withDesk(ctx context.Context, s stores, logger *slog.Logger, do func(*pay.Desk) error) error {
+	r, err := openRooms(ctx, s, logger, looking)
 	if err != nil {
 		return err
 	}
 	defer r.close()
-	refund, err := r.ledger.Refund(ctx, c.Number)
+	if r.herald, err = worker.NewHerald(r.redisURL, logger); err != nil {
+		return err
+	}
+	desk, err := r.newDesk(nil, r.herald, nil)
 	if err != nil {
 		return err
 	}
-	if refund.State != flashsale.RefundRefused {
-		return fmt.Errorf("refund %s is %s: only a refused one is settled by hand", c.Number, refund.State)
-	}
-	receipt, err := r.ledger.FinishRefund(ctx, c.Number)
-	if err != nil {
-		return err
-	}
-	herald, err := worker.NewHerald(r.redisURL, logger)
-	if err != nil {
-		return err
-	}
-	defer herald.Close()
-	if !refund.Surplus {
-		herald.Tell(ctx, []flashsale.Result{{
-			OrderNo: receipt.Order.OrderNo, User: receipt.Order.User, Status: receipt.Order.Status,
-		}})
-	}
-	fmt.Fprintf(out, "settled: %s; order %s is %s\n", c.Number, receipt.Order.OrderNo, receipt.Order.Status)
-	return nil
+	return do(desk)
 }

@@ -19,6 +19,7 @@ import (
 // saleCommand is the operator's way to sales without the admin API.
 type saleCommand struct {
 	Create  saleCreateCommand  `cmd:"" help:"Create a sale."`
+	Delete  saleDeleteCommand  `cmd:"" help:"Delete a sale that nobody has bought from."`
 	List    saleListCommand    `cmd:"" help:"List the newest sales."`
 	Show    saleShowCommand    `cmd:"" help:"Show a sale, as the ledger and as Redis hold it."`
 	Preheat salePreheatCommand `cmd:"" help:"Load a sale's items into Redis; what is loaded stays as it is."`
@@ -47,10 +48,10 @@ func (c *saleCreateCommand) Run(ctx context.Context, out io.Writer, logger *slog
 		}
 		sale.Items = append(sale.Items, item)
 	}
-	if err := sale.Validate(); err != nil {
+	if err := sale.ValidateNew(time.Now()); err != nil {
 		return fmt.Errorf("the sale is not acceptable: %w", err)
 	}
-	r, err := openRooms(ctx, c.stores, logger, nil)
+	r, err := openRooms(ctx, c.stores, logger, looking)
 	if err != nil {
 		return err
 	}
@@ -123,6 +124,24 @@ func parseItem(text string) (flashsale.Item, error) {
 	return item, nil
 }
 
+type saleDeleteCommand struct {
+	stores `embed:""`
+	Sale   string `arg:"" help:"The sale's id."`
+}
+
+func (c *saleDeleteCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
+	return withSale(ctx, c.stores, c.Sale, logger, func(r *rooms, sale flashsale.Sale) error {
+		_, err := r.ledger.DeleteSale(ctx, sale.ID, r.engine.Remove)
+		if errors.Is(err, flashsale.ErrConflict) {
+			return fmt.Errorf("somebody has bought from sale %d: it stays", sale.ID)
+		}
+		if err == nil {
+			fmt.Fprintf(out, "deleted: sale %d  %s\n", sale.ID, sale.Name)
+		}
+		return err
+	})
+}
+
 type saleListCommand struct {
 	stores `embed:""`
 }
@@ -178,7 +197,7 @@ func withSale(ctx context.Context, s stores, id string, logger *slog.Logger, do 
 	if err != nil {
 		return err
 	}
-	r, err := openRooms(ctx, s, logger, nil)
+	r, err := openRooms(ctx, s, logger, looking)
 	if err != nil {
 		return err
 	}
@@ -218,4 +237,6 @@ func (r *rooms) printSale(ctx context.Context, out io.Writer, sale flashsale.Sal
 	return table.Flush()
 }
 
-func stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+// stamp prints a moment as this machine's clock shows it, with the offset that makes it mean the
+// same everywhere.
+func stamp(t time.Time) string { return t.Local().Format(time.RFC3339) }

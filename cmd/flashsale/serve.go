@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"flashsale/engine"
+	"flashsale/server"
 	"flashsale/worker"
 )
 
@@ -45,7 +46,7 @@ type workCommand struct {
 // Run works until ctx ends: what is in hand is persisted and acknowledged, and what is being paid
 // or refunded is finished, first.
 func (c *workCommand) Run(ctx context.Context, logger *slog.Logger) error {
-	r, err := openRooms(ctx, c.stores, logger, nil)
+	r, err := openRooms(ctx, c.stores, logger, numbering)
 	if err != nil {
 		return err
 	}
@@ -57,7 +58,7 @@ func (c *workCommand) Run(ctx context.Context, logger *slog.Logger) error {
 	if w, err = r.newWorker(c.working); err != nil {
 		return err
 	}
-	ops, err := r.newOps(c.OpsAddr)
+	ops, err := r.newOps(c.OpsAddr, server.Check{Name: "streams", Probe: w.Ready, Explained: true})
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,11 @@ func through[T any](seam func(T) T, room T) T {
 	return seam(room)
 }
 
+// numbering and looking say whether a command makes order or trade numbers, for which it leases a
+// node id.
+func numbering(*engine.Config)      {}
+func looking(config *engine.Config) { config.Passive = true }
+
 // openRooms connects to the stores. The databases must have their schemas.
 func openRooms(ctx context.Context, s stores, logger *slog.Logger, tune func(*engine.Config)) (*rooms, error) {
 	r := &rooms{logger: logger, metrics: prometheus.NewRegistry(), redisURL: s.RedisURL}
@@ -77,10 +82,9 @@ func openRooms(ctx context.Context, s stores, logger *slog.Logger, tune func(*en
 	}
 	config := engine.Config{
 		RedisURL: s.RedisURL, Partitions: s.Partitions, Logger: logger, Registerer: r.metrics,
+		Registry: r.ledger,
 	}
-	if tune != nil {
-		tune(&config)
-	}
+	tune(&config)
 	if r.engine, err = engine.New(ctx, config); err != nil {
 		r.ledger.Close()
 		return nil, err
@@ -184,14 +188,14 @@ type boundOps struct {
 	addr string
 }
 
-func (r *rooms) newOps(addr string) (*boundOps, error) {
+func (r *rooms) newOps(addr string, checks ...server.Check) (*boundOps, error) {
 	listener, err := listen(addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for operators: %w", err)
 	}
 	bound := &boundOps{addr: listener.Addr().String()}
 	bound.Ops, err = server.NewOps(server.OpsConfig{
-		Checks: r.checks(), Durability: r.engine.Durability, Gatherer: r.metrics,
+		Checks: append(r.checks(), checks...), Durability: r.engine.Durability, Gatherer: r.metrics,
 		Listener: listener, Logger: r.logger,
 	})
 	if err != nil {

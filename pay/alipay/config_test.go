@@ -103,7 +103,7 @@ func TestNew_FormsOfKeys(t *testing.T) {
 			if got, err := client.Sign(values(split(content))); err != nil || got != want {
 				t.Errorf("key of %d characters signs %s, %v", len(private), got, err)
 			}
-			if _, err := client.ParseNotify(t.Context(), encode(notice(t, nil))); err != nil {
+			if _, err := client.ParseNotify(t.Context(), encode(notice(t, nil)), nil); err != nil {
 				t.Errorf("key of %d characters: %v", len(public), err)
 			}
 		}
@@ -154,8 +154,8 @@ func TestNew_Metrics(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewPedanticRegistry()
 	client := newClient(t, func(c *alipay.Config) { c.Registerer = registry })
-	_, _ = client.ParseNotify(t.Context(), encode(notice(t, nil)))
-	_, _ = client.ParseNotify(t.Context(), encode(notice(t, set("app_id", "1"))))
+	_, _ = client.ParseNotify(t.Context(), encode(notice(t, nil)), nil)
+	_, _ = client.ParseNotify(t.Context(), encode(notice(t, set("app_id", "1"))), nil)
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -2,10 +2,15 @@ package alipay
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/text/encoding/simplifiedchinese"
+
+	"flashsale"
 )
 
 // MessageBytesMax bounds a notice or return. Alipay's have about 1 to 4 KiB.
@@ -15,29 +20,37 @@ const (
 	fieldsMax   = 100
 	fieldLenMax = 64
 	signType    = "RSA2"
-	charset     = "utf-8"
+
+	signBytesMin = rsaBitsMin / 8 // of a signature
+	signBytesMax = 1 << 10
 
 	fieldCertSN = "alipay_cert_sn"
 )
 
-// verified returns the fields of a form that Alipay has signed for us. The cheap checks come
-// first, and everything that decides what the library will do comes before it sees a field.
-func (c *Client) verified(raw []byte) (url.Values, error) {
+var errUTF8 = errors.New("not UTF-8")
+
+// Admit says whether a message about an order may cost a check of its signature. It is asked once
+// everything that costs less has been looked at; its error is what the message then ends with.
+type Admit func(no flashsale.OrderNo) error
+
+// verified returns the fields of a form that Alipay has signed for us, in UTF-8. The checks come
+// in the order of their cost, and everything that decides what the library will do comes before
+// it sees a field. A nil admit lets everything in.
+func (c *Client) verified(raw []byte, admit Admit) (url.Values, error) {
 	fields, err := parseFields(raw)
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case fields.Get("sign_type") != signType:
+	if fields.Get("sign_type") != signType {
 		return nil, &forgery{"sign_type", "must be " + signType}
-	case fields.Get("charset") != "" && !strings.EqualFold(fields.Get("charset"), charset):
-		return nil, &forgery{"charset", "must be " + charset}
 	}
-	if _, err := base64.StdEncoding.Strict().DecodeString(fields.Get("sign")); err != nil || fields.Get("sign") == "" {
-		return nil, &forgery{"signature", "missing or not base64"}
-	}
-	if err := c.verifySignature(fields); err != nil {
+	read, err := decoderOf(fields.Get("charset"))
+	if err != nil {
 		return nil, err
+	}
+	signature, err := base64.StdEncoding.Strict().DecodeString(fields.Get("sign"))
+	if err != nil || len(signature) < signBytesMin || len(signature) > signBytesMax {
+		return nil, &forgery{"signature", "missing, or not one in base64"}
 	}
 	switch {
 	case fields.Get("app_id") != c.config.AppID:
@@ -45,7 +58,43 @@ func (c *Client) verified(raw []byte) (url.Values, error) {
 	case fields.Get("seller_id") != c.config.SellerID:
 		return nil, &forgery{"seller_id", "of another seller"}
 	}
+	no, err := parseOrderNo(fields)
+	if err != nil {
+		return nil, err
+	}
+	if admit != nil {
+		if err := admit(no); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.verifySignature(fields); err != nil {
+		return nil, err
+	}
+	for name, values := range fields {
+		if values[0], err = read(values[0]); err != nil {
+			return nil, &forgery{"charset", name + " is not in the message's own"}
+		}
+	}
 	return fields, nil
+}
+
+// decoderOf returns what reads the values of a message, which Alipay writes, and signs, in the
+// charset of the request that the trade was made with: usually ours, but a trade that somebody has
+// made by another road keeps that road's.
+func decoderOf(charset string) (func(string) (string, error), error) {
+	switch strings.ToLower(charset) {
+	case "", "utf-8", "utf8":
+		return func(value string) (string, error) {
+			if !utf8.ValidString(value) {
+				return "", errUTF8
+			}
+			return value, nil
+		}, nil
+	case "gbk", "gb2312", "gb18030": // the last holds the others
+		return simplifiedchinese.GB18030.NewDecoder().String, nil
+	default:
+		return nil, &forgery{"charset", "not one that Alipay writes"}
+	}
 }
 
 // verifySignature tries the named certificate if it is one of ours, or each of ours when none is
@@ -96,7 +145,7 @@ func parseFields(raw []byte) (url.Values, error) {
 			return nil, &forgery{"form", "a name that is not one of Alipay's"}
 		}
 		value, err := url.QueryUnescape(rawValue)
-		if err != nil || !utf8.ValidString(value) || strings.ContainsRune(value, 0) || hidesField(value) {
+		if err != nil || strings.IndexByte(value, 0) >= 0 || hidesField(value) {
 			return nil, &forgery{"form", "a value that is not plain text"}
 		}
 		if _, twice := fields[name]; twice {
@@ -110,12 +159,13 @@ func parseFields(raw []byte) (url.Values, error) {
 	return fields, nil
 }
 
+// isFieldName accepts words of letters, digits and what joins words.
 func isFieldName(name string) bool {
 	if name == "" || len(name) > fieldLenMax {
 		return false
 	}
 	for _, c := range []byte(name) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte("_-.", c) < 0 {
 			return false
 		}
 	}

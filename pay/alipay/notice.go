@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"flashsale"
 	"flashsale/pay/alipay/internal/wire"
@@ -46,18 +49,21 @@ type Notice struct {
 	TradeNo   string // Alipay's number of the trade
 	AmountFen int64  // of the trade
 	Status    Status
-	RefundFen int64     // all that was refunded of the trade so far
-	RefundNo  string    // our number of the refund that the notice is about
-	At        time.Time // when the change happened
+	RefundFen int64 // all that was refunded of the trade so far
+	// RefundNo is the number of the refund that the notice is about: ours, or that of whoever made
+	// it in Alipay's console; "" where Alipay tells none.
+	RefundNo string
+	At       time.Time // when the change happened
 }
 
 // ParseNotify verifies the body of a notice as it was received, then reads it. Any error means
-// that it must not be acknowledged; [ErrForged] that it is not Alipay's, or not for us.
-func (c *Client) ParseNotify(ctx context.Context, body []byte) (Notice, error) {
+// that it must not be acknowledged; [ErrForged] that it is not Alipay's, or not for us. admit,
+// which may be nil, is asked before the signature is looked at.
+func (c *Client) ParseNotify(ctx context.Context, body []byte, admit Admit) (Notice, error) {
 	if err := ctx.Err(); err != nil {
 		return Notice{}, err
 	}
-	notice, err := c.parseNotify(body)
+	notice, err := c.parseNotify(body, admit)
 	c.metrics.message(kindNotice, err)
 	if err != nil {
 		return Notice{}, fmt.Errorf("notice: %w", err)
@@ -65,8 +71,8 @@ func (c *Client) ParseNotify(ctx context.Context, body []byte) (Notice, error) {
 	return notice, nil
 }
 
-func (c *Client) parseNotify(body []byte) (Notice, error) {
-	fields, err := c.verified(body)
+func (c *Client) parseNotify(body []byte, admit Admit) (Notice, error) {
+	fields, err := c.verified(body, admit)
 	if err != nil {
 		return Notice{}, err
 	}
@@ -85,8 +91,8 @@ func (c *Client) parseNotify(body []byte) (Notice, error) {
 		return Notice{}, &forgery{"notify_id", "missing"}
 	case !notice.Status.valid():
 		return Notice{}, &forgery{"trade_status", "not a state of a trade"}
-	case notice.RefundNo != "" && !isToken(notice.RefundNo):
-		return Notice{}, &forgery{"refund", "number is not one of ours"}
+	case !isRefundNo(notice.RefundNo):
+		return Notice{}, &forgery{"refund", "not a number of a refund"}
 	}
 	if refund := fields.Get("refund_fee"); refund != "" {
 		if notice.RefundFen, err = wire.ParseFen(refund); err != nil || notice.RefundFen > amount {
@@ -100,12 +106,12 @@ func (c *Client) parseNotify(body []byte) (Notice, error) {
 }
 
 // ParseReturn verifies the query with which Alipay sent a shopper back, and returns the order
-// that was to be paid. It proves nothing about the money.
-func (c *Client) ParseReturn(ctx context.Context, rawQuery []byte) (flashsale.OrderNo, error) {
+// that was to be paid. It proves nothing about the money. admit is as that of ParseNotify.
+func (c *Client) ParseReturn(ctx context.Context, rawQuery []byte, admit Admit) (flashsale.OrderNo, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	no, err := c.parseReturn(rawQuery)
+	no, err := c.parseReturn(rawQuery, admit)
 	c.metrics.message(kindReturn, err)
 	if err != nil {
 		return 0, fmt.Errorf("return: %w", err)
@@ -113,8 +119,8 @@ func (c *Client) ParseReturn(ctx context.Context, rawQuery []byte) (flashsale.Or
 	return no, nil
 }
 
-func (c *Client) parseReturn(rawQuery []byte) (flashsale.OrderNo, error) {
-	fields, err := c.verified(rawQuery)
+func (c *Client) parseReturn(rawQuery []byte, admit Admit) (flashsale.OrderNo, error) {
+	fields, err := c.verified(rawQuery, admit)
 	if err != nil {
 		return 0, err
 	}
@@ -125,12 +131,20 @@ func (c *Client) parseReturn(rawQuery []byte) (flashsale.OrderNo, error) {
 	return no, err
 }
 
-// parseTrade reads what notices and returns share. The number must be as we write it, so that
-// one order has one number.
-func parseTrade(fields url.Values) (no flashsale.OrderNo, tradeNo string, amountFen int64, err error) {
-	no, err = flashsale.ParseID[flashsale.OrderNo](fields.Get("out_trade_no"))
+// parseOrderNo reads the number of the order, which must be as we write it, so that one order has
+// one number.
+func parseOrderNo(fields url.Values) (flashsale.OrderNo, error) {
+	no, err := flashsale.ParseID[flashsale.OrderNo](fields.Get("out_trade_no"))
 	if err != nil || no.String() != fields.Get("out_trade_no") {
-		return 0, "", 0, &forgery{"out_trade_no", "not an order number"}
+		return 0, &forgery{"out_trade_no", "not an order number"}
+	}
+	return no, nil
+}
+
+// parseTrade reads what notices and returns share.
+func parseTrade(fields url.Values) (no flashsale.OrderNo, tradeNo string, amountFen int64, err error) {
+	if no, err = parseOrderNo(fields); err != nil {
+		return 0, "", 0, err
 	}
 	tradeNo = fields.Get("trade_no")
 	if !isToken(tradeNo) {
@@ -158,6 +172,11 @@ func changedAt(fields url.Values) (time.Time, error) {
 }
 
 var errToken = errors.New("must be 1 to 64 characters of [A-Za-z0-9_-]")
+
+// isRefundNo accepts the number of any refund, also one that others have chosen, and none.
+func isRefundNo(text string) bool {
+	return utf8.RuneCountInString(text) <= flashsale.ProviderNoLenMax && !strings.ContainsFunc(text, unicode.IsControl)
+}
 
 // isToken accepts what Alipay and we number trades and refunds with.
 func isToken(text string) bool {

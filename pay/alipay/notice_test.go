@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/text/encoding/simplifiedchinese"
+
+	"flashsale"
 	"flashsale/pay/alipay"
 )
 
@@ -35,11 +38,11 @@ func TestParseNotify_AlteredOneAtATime(t *testing.T) {
 	t.Parallel()
 	client := newClient(t, nil)
 	valid := notice(t, nil)
-	if _, err := client.ParseNotify(t.Context(), encode(valid)); err != nil {
+	if _, err := client.ParseNotify(t.Context(), encode(valid), nil); err != nil {
 		t.Fatalf("the valid notice: %v", err)
 	}
 	refused := func(what string, fields map[string]string) {
-		if got, err := client.ParseNotify(t.Context(), encode(fields)); !errors.Is(err, alipay.ErrForged) || got != (alipay.Notice{}) {
+		if got, err := client.ParseNotify(t.Context(), encode(fields), nil); !errors.Is(err, alipay.ErrForged) || got != (alipay.Notice{}) {
 			t.Errorf("%s: %+v, %v, want ErrForged", what, got, err)
 		}
 	}
@@ -83,7 +86,7 @@ func TestParseNotify_SignedButRefused(t *testing.T) {
 		"other seller":        set("seller_id", "2088000000000009"),
 		"no seller":           func(f map[string]string) { delete(f, "seller_id") },
 		"other kind":          set("notify_type", "dut_user_sign"),
-		"other charset":       set("charset", "GBK"),
+		"other charset":       set("charset", "utf-16"),
 		"no notify_id":        set("notify_id", ""),
 		"unknown state":       set("trade_status", "TRADE_PAID"),
 		"state in lower case": set("trade_status", "trade_success"),
@@ -107,7 +110,8 @@ func TestParseNotify_SignedButRefused(t *testing.T) {
 		"long trade_no":       set("trade_no", strings.Repeat("1", 65)),
 		"refund over amount":  set("refund_fee", "1299.01"),
 		"odd refund":          set("refund_fee", "1e2"),
-		"odd refund number":   set("out_biz_no", "a b"),
+		"odd refund number":   set("out_biz_no", "a\nb"),
+		"long refund number":  set("out_biz_no", strings.Repeat("退", 201)),
 		"odd time":            set("gmt_payment", "yesterday"),
 		"no time": func(f map[string]string) {
 			delete(f, "gmt_payment")
@@ -123,7 +127,7 @@ func TestParseNotify_SignedButRefused(t *testing.T) {
 			}
 		},
 	} {
-		got, err := client.ParseNotify(t.Context(), encode(notice(t, change)))
+		got, err := client.ParseNotify(t.Context(), encode(notice(t, change)), nil)
 		if !errors.Is(err, alipay.ErrForged) || got != (alipay.Notice{}) {
 			t.Errorf("%s: %+v, %v, want ErrForged", what, got, err)
 		}
@@ -176,7 +180,7 @@ func TestParseNotify_MalformedOrUnsigned(t *testing.T) {
 		"100 KiB":               []byte(whole + "&x=" + strings.Repeat("x", 100<<10)),
 		"100 KiB of fields":     []byte(whole + strings.Repeat("&x=1", 25<<10)),
 	} {
-		if got, err := client.ParseNotify(t.Context(), body); !errors.Is(err, alipay.ErrForged) || got != (alipay.Notice{}) {
+		if got, err := client.ParseNotify(t.Context(), body, nil); !errors.Is(err, alipay.ErrForged) || got != (alipay.Notice{}) {
 			t.Errorf("%s: %+v, %v, want ErrForged", what, got, err)
 		}
 	}
@@ -184,7 +188,7 @@ func TestParseNotify_MalformedOrUnsigned(t *testing.T) {
 		if n%13 != 0 && n < len(whole)-4 {
 			continue
 		}
-		if got, err := client.ParseNotify(t.Context(), []byte(whole[:n])); !errors.Is(err, alipay.ErrForged) {
+		if got, err := client.ParseNotify(t.Context(), []byte(whole[:n]), nil); !errors.Is(err, alipay.ErrForged) {
 			t.Errorf("cut after %d bytes: %+v, %v, want ErrForged", n, got, err)
 		}
 	}
@@ -203,7 +207,7 @@ func TestParseNotify_FieldsFoldedIntoOne(t *testing.T) {
 	if content(fields, "sign", "sign_type") != signed {
 		t.Fatal("the forger changed what is signed")
 	}
-	if got, err := newClient(t, nil).ParseNotify(t.Context(), encode(fields)); !errors.Is(err, alipay.ErrForged) {
+	if got, err := newClient(t, nil).ParseNotify(t.Context(), encode(fields), nil); !errors.Is(err, alipay.ErrForged) {
 		t.Errorf("ParseNotify = %+v, %v, want ErrForged", got, err)
 	}
 }
@@ -214,7 +218,7 @@ func TestParseNotify_Refunds(t *testing.T) {
 	client := newClient(t, nil)
 	partly, err := client.ParseNotify(t.Context(), encode(notice(t, func(f map[string]string) {
 		f["refund_fee"], f["out_biz_no"], f["gmt_refund"] = "299", "R1", "2026-01-02 20:30:00.123"
-	})))
+	})), nil)
 	at := time.Date(2026, 1, 2, 12, 30, 0, 123_000_000, time.UTC)
 	if err != nil || partly.Status != alipay.TradeSuccess || partly.RefundFen != 29900 || partly.RefundNo != "R1" || !partly.At.Equal(at) {
 		t.Errorf("refunded in part: %+v, %v", partly, err)
@@ -222,9 +226,79 @@ func TestParseNotify_Refunds(t *testing.T) {
 	full, err := client.ParseNotify(t.Context(), encode(notice(t, func(f map[string]string) {
 		f["refund_fee"], f["out_biz_no"], f["gmt_refund"] = "1299.00", "R2", "2026-01-02 20:30:00"
 		f["trade_status"], f["gmt_close"] = "TRADE_CLOSED", "2026-01-02 20:30:00"
-	})))
+	})), nil)
 	if err != nil || full.Status != alipay.TradeClosed || full.Status.Paid() || full.RefundFen != full.AmountFen {
 		t.Errorf("refunded in full: %+v, %v", full, err)
+	}
+}
+
+// It protects money that comes by other roads: Alipay writes a message in the charset of the
+// request that the trade was made with, and signs those bytes, and it adds fields as it likes.
+func TestParseNotify_OtherCharsetsAndNames(t *testing.T) {
+	t.Parallel()
+	client := newClient(t, nil)
+	inGBK, err := simplifiedchinese.GBK.NewEncoder().String("手机 限量版")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(map[string]string){
+		"GBK":            func(f map[string]string) { f["charset"], f["subject"] = "GBK", inGBK },
+		"gb2312":         func(f map[string]string) { f["charset"], f["subject"] = "gb2312", inGBK },
+		"gb18030":        func(f map[string]string) { f["charset"], f["body"] = "gb18030", inGBK },
+		"UTF-8":          set("charset", "UTF-8"),
+		"no charset":     func(f map[string]string) { delete(f, "charset") },
+		"capital letter": set("fundBillList", "[]"),
+		"all capitals":   set("EXT_INFO", "1"),
+		"dash and dot":   set("ext-info.x", "1"),
+		"empty field":    set("body", ""),
+	} {
+		fields := notice(t, change)
+		if got, err := client.ParseNotify(t.Context(), encode(fields), nil); err != nil || got.OrderNo != orderNo {
+			t.Errorf("%s: %+v, %v", what, got, err)
+		}
+		fields["subject"] += "x"
+		if _, err := client.ParseNotify(t.Context(), encode(fields), nil); !errors.Is(err, alipay.ErrForged) {
+			t.Errorf("%s, altered: %v, want ErrForged", what, err)
+		}
+	}
+	refund := notice(t, func(f map[string]string) {
+		f["charset"], f["refund_fee"] = "GBK", "1.00"
+		f["out_biz_no"], _ = simplifiedchinese.GBK.NewEncoder().String("客服 退款/7")
+	})
+	if got, err := client.ParseNotify(t.Context(), encode(refund), nil); err != nil || got.RefundNo != "客服 退款/7" {
+		t.Errorf("a refund made by hand: %+v, %v", got, err)
+	}
+}
+
+// It protects the processor: what a look at the fields tells apart never costs a check of the
+// signature, and who asks too often can be kept from causing one.
+func TestParseNotify_CheapChecksFirst(t *testing.T) {
+	t.Parallel()
+	client := newClient(t, nil)
+	var asked []flashsale.OrderNo
+	full := errors.New("enough")
+	admit := func(no flashsale.OrderNo) error {
+		asked = append(asked, no)
+		return full
+	}
+	for what, change := range map[string]func(map[string]string){
+		"other application":  set("app_id", "1"),
+		"other seller":       set("seller_id", "2088000000000009"),
+		"no order number":    set("out_trade_no", "abc"),
+		"sign_type":          set("sign_type", "RSA"),
+		"short signature":    set("sign", "AAAA"),
+		"endless signature":  set("sign", strings.Repeat("AAAA", 1024)),
+		"charset":            set("charset", "EBCDIC"),
+		"field within field": set("subject", "a&b=c"),
+	} {
+		fields := notice(t, nil)
+		change(fields)
+		if _, err := client.ParseNotify(t.Context(), encode(fields), admit); !errors.Is(err, alipay.ErrForged) || asked != nil {
+			t.Errorf("%s: %v, and the signature of %v was to be checked", what, err, asked)
+		}
+	}
+	if _, err := client.ParseNotify(t.Context(), encode(notice(t, nil)), admit); !errors.Is(err, full) || !slices.Equal(asked, []flashsale.OrderNo{orderNo}) {
+		t.Errorf("valid: %v, asked for %v", err, asked)
 	}
 }
 
@@ -246,14 +320,14 @@ func TestParseNotify_UnknownCertificateCallsNobody(t *testing.T) {
 		"our certificate": notice(t, set("alipay_cert_sn", serial)),
 		"none named":      notice(t, nil),
 	} {
-		if _, err := client.ParseNotify(t.Context(), encode(fields)); err != nil {
+		if _, err := client.ParseNotify(t.Context(), encode(fields), nil); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	app := strings.TrimSpace(read(t, "app.sn"))
 	for _, unknown := range []string{"00000000000000000000000000000000", strings.ToUpper(serial), serial + " ", app, "", "x"} {
 		fields := notice(t, set("alipay_cert_sn", unknown))
-		if _, err := client.ParseNotify(t.Context(), encode(fields)); !errors.Is(err, alipay.ErrForged) {
+		if _, err := client.ParseNotify(t.Context(), encode(fields), nil); !errors.Is(err, alipay.ErrForged) {
 			t.Errorf("certificate %q: %v, want ErrForged", unknown, err)
 		}
 	}
@@ -271,12 +345,12 @@ func FuzzParseNotify(f *testing.F) {
 	f.Add([]byte("a=1&a=2"))
 	f.Add([]byte("sign_type=RSA2&sign=AA==&app_id=" + appID))
 	f.Add([]byte("%=%&&;=\x00"))
-	want, err := client.ParseNotify(f.Context(), encode(valid))
+	want, err := client.ParseNotify(f.Context(), encode(valid), nil)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got, err := client.ParseNotify(t.Context(), body)
+		got, err := client.ParseNotify(t.Context(), body, nil)
 		switch {
 		case err != nil && !errors.Is(err, alipay.ErrForged):
 			t.Fatalf("ParseNotify(%q): %v, want ErrForged", body, err)

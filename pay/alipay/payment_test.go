@@ -42,7 +42,7 @@ func pays(s *shop) {
 
 	back := s.press(orderNo, "pay")
 	address, query, _ := strings.Cut(back, "?")
-	if no, err := s.client.ParseReturn(ctx, []byte(query)); err != nil || no != orderNo || !strings.HasSuffix(address, "/return") {
+	if no, err := s.client.ParseReturn(ctx, []byte(query), nil); err != nil || no != orderNo || !strings.HasSuffix(address, "/return") {
 		t.Fatalf("sent back to %s: order %s, %v", back, no, err)
 	}
 	paid := s.nextNotice()

@@ -77,7 +77,7 @@ func (s *shop) notify(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	notice, err := s.client.ParseNotify(r.Context(), body)
+	notice, err := s.client.ParseNotify(r.Context(), body, nil)
 	if err != nil {
 		s.refused <- err
 		w.WriteHeader(http.StatusBadRequest)

@@ -54,7 +54,7 @@ func TestParseNotify_Vector(t *testing.T) {
 	t.Parallel()
 	fields := split(read(t, "notify.txt"))
 	fields["sign"], fields["sign_type"] = read(t, "notify.sig"), "RSA2"
-	notice, err := newClient(t, nil).ParseNotify(t.Context(), encode(fields))
+	notice, err := newClient(t, nil).ParseNotify(t.Context(), encode(fields), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,23 +74,23 @@ func TestParseReturn_Vector(t *testing.T) {
 	client := newClient(t, nil)
 	fields := split(read(t, "return.txt"))
 	fields["sign"], fields["sign_type"] = read(t, "return.sig"), "RSA2"
-	if no, err := client.ParseReturn(t.Context(), encode(fields)); err != nil || no != orderNo {
+	if no, err := client.ParseReturn(t.Context(), encode(fields), nil); err != nil || no != orderNo {
 		t.Errorf("ParseReturn = %s, %v, want %s", no, err, orderNo)
 	}
 	for name := range fields {
 		altered := maps.Clone(fields)
 		altered[name] += "1"
-		if no, err := client.ParseReturn(t.Context(), encode(altered)); !errors.Is(err, alipay.ErrForged) {
+		if no, err := client.ParseReturn(t.Context(), encode(altered), nil); !errors.Is(err, alipay.ErrForged) {
 			t.Errorf("with another %s: ParseReturn = %s, %v, want ErrForged", name, no, err)
 		}
 	}
 	// A signed notice is no return, and the other way round.
-	if _, err := client.ParseNotify(t.Context(), encode(fields)); !errors.Is(err, alipay.ErrForged) {
+	if _, err := client.ParseNotify(t.Context(), encode(fields), nil); !errors.Is(err, alipay.ErrForged) {
 		t.Errorf("a return taken as a notice: %v, want ErrForged", err)
 	}
 	notice := split(read(t, "notify.txt"))
 	notice["sign"], notice["sign_type"] = read(t, "notify.sig"), "RSA2"
-	if _, err := client.ParseReturn(t.Context(), encode(notice)); !errors.Is(err, alipay.ErrForged) {
+	if _, err := client.ParseReturn(t.Context(), encode(notice), nil); !errors.Is(err, alipay.ErrForged) {
 		t.Errorf("a notice taken as a return: %v, want ErrForged", err)
 	}
 }

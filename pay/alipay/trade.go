@@ -59,7 +59,8 @@ func (c *Client) query(ctx context.Context, no flashsale.OrderNo) (Trade, error)
 }
 
 // Close ends a trade that is not paid. True: it is closed, and can no longer be paid. False
-// without an error: it is paid already, which wins; ask [Client.Query] for the payment.
+// without an error: it was paid, which wins, even if all of it went back meanwhile; ask
+// [Client.Query] for the payment.
 //
 // [ErrUnknownTrade]: there is nothing to close. A shopper who still has the pay page's address
 // can start the trade until it expires, so money may come, and is to be refunded.
@@ -79,7 +80,7 @@ func (c *Client) Close(ctx context.Context, no flashsale.OrderNo) (closed bool, 
 	switch {
 	case queryErr != nil:
 		return false, fmt.Errorf("close order %s: query: %w", no, queryErr)
-	case trade.Status.Paid():
+	case trade.Status.Paid(), !trade.PaidAt.IsZero():
 		return false, nil
 	case trade.Status == TradeClosed:
 		return true, nil

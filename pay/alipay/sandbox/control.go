@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 )
 
 // routes are Alipay's gateway, the buttons of its page, and the knobs.
@@ -26,6 +27,7 @@ func (s *Sandbox) routes() *http.ServeMux {
 	mux.HandleFunc("POST /sandbox/trades/{order_no}/pay", s.do(s.Pay))
 	mux.HandleFunc("POST /sandbox/trades/{order_no}/decline", s.do(s.Decline))
 	mux.HandleFunc("POST /sandbox/trades/{order_no}/pay_late", s.do(s.PayLate))
+	mux.HandleFunc("POST /sandbox/trades/{order_no}/refund", s.refundByHand)
 	return mux
 }
 
@@ -47,6 +49,12 @@ func (s *Sandbox) putFaults(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.reply(w, s.Faults())
+}
+
+// refundByHand takes number and amount_fen from the query.
+func (s *Sandbox) refundByHand(w http.ResponseWriter, r *http.Request) {
+	fen, _ := strconv.ParseInt(r.FormValue("amount_fen"), 10, 64) // 0, which is refused, when it is no number
+	s.do(func(orderNo string) error { return s.RefundByHand(orderNo, r.FormValue("number"), fen) })(w, r)
 }
 
 func (s *Sandbox) do(change func(orderNo string) error) http.HandlerFunc {

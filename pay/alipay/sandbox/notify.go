@@ -92,7 +92,9 @@ func (s *Sandbox) noticeFields(trade *Trade, refund *Refund) map[string]string {
 		fields["gmt_close"] = wire.FormatTime(trade.ClosedAt)
 	}
 	if refund != nil {
-		fields["out_biz_no"] = refund.RequestNo
+		if refund.RequestNo != "" {
+			fields["out_biz_no"] = refund.RequestNo
+		}
 		fields["refund_fee"] = wire.FormatFen(trade.RefundedFen())
 		fields["gmt_refund"] = wire.FormatTime(refund.At) + ".000"
 	}

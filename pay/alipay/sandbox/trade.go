@@ -133,6 +133,27 @@ func (s *Sandbox) Decline(orderNo string) error {
 	return nil
 }
 
+// RefundByHand is a refund that somebody makes in the console, without the application. Alipay
+// numbers it as it likes; "" tells the application no number.
+func (s *Sandbox) RefundByHand(orderNo, number string, fen int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	trade, err := s.find(orderNo)
+	if err != nil {
+		return err
+	}
+	if fen < 1 {
+		return fmt.Errorf("refund order %s: the amount must be positive", orderNo)
+	}
+	switch changed, refused := s.refund(trade, number, fen); {
+	case refused != nil:
+		return fmt.Errorf("refund order %s: %s", orderNo, refused.subCode)
+	case !changed:
+		return fmt.Errorf("refund order %s: number %q was used", orderNo, number)
+	}
+	return nil
+}
+
 // What follows expects s.mu to be held.
 
 func (s *Sandbox) find(orderNo string) (*Trade, error) {
