@@ -38,6 +38,8 @@ FROM items i JOIN products p ON p.id = i.product_id WHERE i.id = $1`
 
 const discardedSQL = `
 SELECT order_no, user_id, quantity, generation, sequence FROM discarded WHERE item_id = $1
+UNION ALL
+SELECT order_no, user_id, quantity, generation, sequence FROM collisions WHERE item_id = $1
 ORDER BY generation, sequence`
 
 const sealsSQL = `SELECT generation, orders, digest FROM seals WHERE item_id = $1`
