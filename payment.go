@@ -125,17 +125,20 @@ const (
 	PaymentClosed
 	// TooLate: too little time is left before the order's deadline.
 	TooLate
+	// PaymentRefused: the provider does not take this payment, and never will.
+	PaymentRefused
 )
 
 var payOutcomeTexts = [...]string{
 	PayStarted: "started", PayDone: "paid", RefundStarted: "refunding", RefundComplete: "refunded",
 	NotPayable: "not_payable", NotRefundable: "not_refundable", MethodUnavailable: "method_unavailable",
 	InsufficientPoints: "insufficient_points", PaymentClosed: "payment_closed", TooLate: "too_late",
+	PaymentRefused: "payment_refused",
 }
 
 // String returns the stable code.
 func (o PayOutcome) String() string {
-	if o < PayStarted || o > TooLate {
+	if o < PayStarted || o > PaymentRefused {
 		return fmt.Sprintf("pay_outcome(%d)", uint8(o))
 	}
 	return payOutcomeTexts[o]

@@ -111,7 +111,12 @@ type Points interface {
 	Orders(ctx context.Context, after flashsale.OrderNo, limit int) ([]points.OrderFigures, error)
 }
 
+// Way is a way to pay, or the configuration of one, that states its bounds.
+type Way interface{ Terms() flashsale.Terms }
+
 var (
+	_ Way    = alipay.Config{}
+	_ Way    = points.Config{}
 	_ Alipay = (*alipay.Client)(nil)
 	_ Points = (*points.Ledger)(nil)
 )

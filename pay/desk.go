@@ -80,11 +80,15 @@ func (d *Desk) startAlipay(ctx context.Context, order flashsale.Order) (flashsal
 	page, err := d.config.Alipay.PageURL(ctx, alipay.Charge{
 		OrderNo: order.OrderNo, Subject: item.Product, AmountFen: order.AmountFen, Expire: order.PayDeadline,
 	})
-	if errors.Is(err, alipay.ErrTooLate) {
+	switch {
+	case errors.Is(err, alipay.ErrTooLate):
 		settlement.Outcome = flashsale.TooLate
 		return settlement, nil
-	}
-	if err != nil {
+	case errors.Is(err, alipay.ErrRefused):
+		d.mismatch(ctx, mismatchRefused, order.OrderNo, err)
+		settlement.Outcome = flashsale.PaymentRefused
+		return settlement, nil
+	case err != nil:
 		return settlement, err
 	}
 	open, err := d.config.Ledger.StartCharge(ctx, order.OrderNo, order.User)

@@ -16,6 +16,8 @@ const (
 	mismatchAmount = "amount"         // or a trade number of another order
 	mismatchRefund = "refund"         // money went back that we did not send, or the provider refused
 	mismatchPoints = "points_payment" // the points database contradicts the order database
+
+	mismatchRefused = "refused" // a payment that the provider will never take
 )
 
 // Notify takes one of Alipay's notices. nil means that it may be acknowledged: it is genuine,

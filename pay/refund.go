@@ -58,7 +58,7 @@ func (d *Desk) tryGiveBack(ctx context.Context, refund flashsale.Refund) (flashs
 // an order means that the provider is still at it.
 func (d *Desk) giveBack(ctx context.Context, refund flashsale.Refund) (flashsale.Receipt, error) {
 	done, err := d.ask(ctx, refund)
-	if errors.Is(err, alipay.ErrRefused) {
+	if errors.Is(err, alipay.ErrRefused) || errors.Is(err, errRefused) {
 		d.mismatch(ctx, mismatchRefund, refund.OrderNo, err)
 		d.metrics.refunds.WithLabelValues(string(refund.Method), "refused").Inc()
 		return flashsale.Receipt{}, d.config.Ledger.RefuseRefund(ctx, refund, strings.ToValidUTF8(err.Error(), ""))
@@ -110,6 +110,8 @@ func (d *Desk) askPoints(ctx context.Context, refund flashsale.Refund) (done boo
 		}
 	}
 	switch {
+	case errors.Is(err, flashsale.ErrPermanent), errors.Is(err, flashsale.ErrConflict):
+		return false, fmt.Errorf("%w: %w", errRefused, err)
 	case err != nil:
 		return false, err
 	case outcome == points.Refunded || outcome == points.AlreadyRefunded:

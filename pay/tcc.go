@@ -13,6 +13,9 @@ import (
 // each may meet somebody else's.
 const intentSteps = 8
 
+// errRefused marks what the points service will never do.
+var errRefused = errors.New("refused by the points service")
+
 // startPoints pays an order with points: intent, try, the deciding transaction, confirm.
 func (d *Desk) startPoints(ctx context.Context, order flashsale.Order) (flashsale.Settlement, error) {
 	ctx, cancel := d.lasting(ctx)
@@ -28,10 +31,13 @@ func (d *Desk) startPoints(ctx context.Context, order flashsale.Order) (flashsal
 	if intent.State == "" {
 		return d.stands(ctx, order, flashsale.TooLate)
 	}
-	if intent, err = d.finish(ctx, intent); err != nil {
+	intent, err = d.finish(ctx, intent)
+	switch {
+	case errors.Is(err, errRefused):
+		return d.stands(ctx, order, flashsale.PaymentRefused)
+	case err != nil:
 		return flashsale.Settlement{}, err
-	}
-	if intent.State == flashsale.IntentShort {
+	case intent.State == flashsale.IntentShort:
 		return d.stands(ctx, order, flashsale.InsufficientPoints)
 	}
 	return d.stands(ctx, order, flashsale.PaymentClosed)
@@ -64,13 +70,18 @@ func (d *Desk) try(ctx context.Context, intent flashsale.Intent) (flashsale.Inte
 	outcome, err := d.config.Points.Try(ctx, points.Hold{
 		OrderNo: intent.OrderNo, User: intent.User, Points: intent.Points, TradeNo: intent.TradeNo,
 	})
-	if err != nil {
-		if errors.Is(err, flashsale.ErrConflict) {
-			d.mismatch(ctx, mismatchPoints, intent.OrderNo, err)
-		}
+	ledger := d.config.Ledger
+	switch {
+	case errors.Is(err, flashsale.ErrPermanent): // nothing was frozen, and nothing ever will be
+		d.mismatch(ctx, mismatchRefused, intent.OrderNo, err)
+		_, moved := ledger.MoveIntent(ctx, intent.OrderNo, flashsale.IntentTrying, flashsale.IntentCancelling)
+		return intent, fmt.Errorf("%w: %w", errRefused, errors.Join(err, moved))
+	case errors.Is(err, flashsale.ErrConflict):
+		d.mismatch(ctx, mismatchPoints, intent.OrderNo, err)
+		return intent, fmt.Errorf("%w: %w", errRefused, err)
+	case err != nil:
 		return intent, err
 	}
-	ledger := d.config.Ledger
 	switch outcome {
 	case points.InsufficientPoints:
 		return ledger.MoveIntent(ctx, intent.OrderNo, flashsale.IntentTrying, flashsale.IntentShort)

@@ -23,7 +23,7 @@ FROM payments p
 JOIN orders o ON o.order_no = p.order_no
 LEFT JOIN refunds r ON r.method = p.method AND r.trade_no = p.trade_no
 LEFT JOIN elsewhere e ON e.method = p.method AND e.trade_no = p.trade_no
-CROSS JOIN LATERAL (SELECT coalesce(least(e.amount, p.amount - coalesce(r.amount, 0)), 0) AS amount) b
+CROSS JOIN LATERAL (SELECT least(coalesce(e.amount, 0), p.amount - coalesce(r.amount, 0)) AS amount) b
 GROUP BY p.method
 ORDER BY p.method`
 

@@ -77,8 +77,11 @@ func (s *Server) createSale(ctx *fasthttp.RequestCtx) {
 	}
 	sale := request.sale()
 	if err := sale.ValidateNew(s.catalogue.now(s.base)); err != nil {
-		field, _, _ := strings.Cut(err.Error(), " ")
-		refuse(ctx, problemInvalidField.with("field", field).with("detail", err.Error()))
+		refuseSale(ctx, err)
+		return
+	}
+	if err := sale.CheckPayable(s.config.Ways); err != nil {
+		refuseSale(ctx, err)
 		return
 	}
 	call, cancel := context.WithTimeout(s.base, callTimeout)
@@ -112,6 +115,12 @@ func (s *Server) deleteSale(ctx *fasthttp.RequestCtx) {
 	default:
 		s.changeFault(ctx, "delete sale", err)
 	}
+}
+
+// refuseSale names the field that is not acceptable, with which the error begins.
+func refuseSale(ctx *fasthttp.RequestCtx, err error) {
+	field, _, _ := strings.Cut(err.Error(), " ")
+	refuse(ctx, problemInvalidField.with("field", field).with("detail", err.Error()))
 }
 
 func (s *Server) preheatSale(ctx *fasthttp.RequestCtx) {

@@ -230,6 +230,8 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	// WaitersMax is how many long polls wait at once. Default 20,000.
 	WaitersMax int
+	// Ways are the ways to pay with their bounds: a sale that none of them can pay is refused.
+	Ways []flashsale.Terms
 	// WriteTimeout bounds writing one answer. Default 5 s.
 	WriteTimeout time.Duration
 }

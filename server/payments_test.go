@@ -417,3 +417,31 @@ func TestAdminMoney(t *testing.T) {
 		}
 	}
 }
+
+// Protects shoppers from a sale that nobody could pay: it is refused when it is created, with the
+// field and what would do.
+func TestCreateSale_Payable(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) {
+		c.Ways = []flashsale.Terms{
+			{Method: flashsale.Alipay, AmountMax: 1000, PayTimeoutMin: 90 * time.Second, Offered: true},
+			{Method: flashsale.Points, AmountMax: 1000},
+		}
+	})
+	for item, want := range map[string]string{
+		`"price_fen":1001`:                     `"field":"items[0].price_fen"`,
+		`"price_fen":501,"limit":2`:            `alipay takes at most 1000`,
+		`"price_fen":1,"points_price":1001`:    `"field":"items[0].points_price"`,
+		`"price_fen":1,"pay_timeout_s":89`:     `pay_timeout_s must be at least 90`,
+		`"price_fen":1000,"pay_timeout_s":90`:  `"id":`,
+		`"price_fen":1,"points_price":1000`:    `"id":`,
+		`"price_fen":500,"limit":2,"stock":10`: `"id":`,
+	} {
+		body := fmt.Sprintf(`{"name":"n","opens_at_ms":%d,"closes_at_ms":%d,"items":[{"product":"p","stock":1,%s}]}`,
+			opens.UnixMilli(), opens.Add(time.Hour).UnixMilli(), item)
+		body = strings.Replace(body, `"stock":1,"price_fen":500`, `"price_fen":500`, 1)
+		if got := string(b.callOps("POST", "/v1/admin/sales", body, bearer...).Body()); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", item, got, want)
+		}
+	}
+}

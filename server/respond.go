@@ -64,6 +64,7 @@ var (
 	problemMethodMissing    = refusal(409, "method_unavailable", "The order cannot be paid in this way.")
 	problemPoints           = refusal(409, "insufficient_points", "You have too few points.")
 	problemPaymentClosed    = refusal(409, "payment_closed", "The payment was ended: the order cannot be paid in this way any more.")
+	problemPaymentRefused   = refusal(409, "payment_refused", "The payment provider does not take this payment.")
 	problemTooLate          = refusal(409, "too_late", "Too little time is left to pay.")
 	problemSaleSold         = refusal(409, "sale_has_orders", "Somebody has bought from the sale: it stays.")
 	problemRefundState      = refusal(409, "refund_not_open", "The refund is in a state in which there is nothing to do about it.")
@@ -114,6 +115,7 @@ var paymentProblems = [...]*problem{
 	flashsale.InsufficientPoints: problemPoints,
 	flashsale.PaymentClosed:      problemPaymentClosed,
 	flashsale.TooLate:            problemTooLate,
+	flashsale.PaymentRefused:     problemPaymentRefused,
 }
 
 func refusal(status int, code, title string) *problem {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"strings"
 
+	"flashsale"
 	"flashsale/pay"
 	"flashsale/pay/alipay"
+	"flashsale/pay/points"
 	"flashsale/worker"
 )
 
@@ -81,6 +83,13 @@ func (r *rooms) newAlipay(p paying) (*alipay.Client, error) {
 		return nil, fmt.Errorf("payments: %w", err)
 	}
 	return client, nil
+}
+
+// ways are all ways to pay, and whether this shop takes them.
+func ways(withAlipay, withPoints bool) []flashsale.Terms {
+	all := []flashsale.Terms{alipay.Config{}.Terms(), points.Config{}.Terms()}
+	all[0].Offered, all[1].Offered = withAlipay, withPoints
+	return all
 }
 
 // newDesk joins the desk with what is there. Without a client and a herald it only looks.

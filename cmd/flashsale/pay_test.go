@@ -606,6 +606,38 @@ func TestRefund_Refused(t *testing.T) {
 	c.sound()
 }
 
+// Protects a shopper from asking for ever: an amount that a provider will never take ends the attempt
+// with an answer, leaves nothing behind, and the order can still be paid in the other way.
+func TestDesk_NeverTaken(t *testing.T) {
+	t.Parallel()
+	c := newCounter(t)
+	c.recovering()
+	dear, rich := c.unpaid(), c.unpaid()
+	c.exec(`UPDATE orders SET amount_fen = 10000000001 WHERE order_no = $1`, dear.OrderNo)
+	c.exec(`UPDATE orders SET amount_points = 1000000000001 WHERE order_no = $1`, rich.OrderNo)
+	for _, step := range []struct {
+		order  flashsale.Order
+		method flashsale.Method
+		want   flashsale.PayOutcome
+	}{
+		{dear, flashsale.Alipay, flashsale.PaymentRefused},
+		{dear, flashsale.Alipay, flashsale.PaymentRefused},
+		{dear, flashsale.Points, flashsale.PayDone},
+		{rich, flashsale.Points, flashsale.PaymentRefused},
+		{rich, flashsale.Points, flashsale.PaymentClosed},
+		{rich, flashsale.Alipay, flashsale.PayStarted},
+	} {
+		s, err := c.desk.Start(t.Context(), step.order.OrderNo, step.order.User, step.method)
+		if err != nil || s.Outcome != step.want {
+			t.Errorf("%s: %s, %v, want %s", step.method, s.Outcome, err, step.want)
+		}
+	}
+	if got := c.balance(rich); got != "7/0" {
+		t.Errorf("a refusal leaves %s", got)
+	}
+	c.sound()
+}
+
 var errInjected = errors.New("injected")
 
 // once fails at one point, once.

@@ -33,6 +33,7 @@ type saleCreateCommand struct {
 	Duration time.Duration `default:"1h" help:"How long it is open."`
 	Item     []string      `required:"" sep:"none" placeholder:"product=NAME,price_fen=N,stock=N[,limit=N][,points_price=N][,pay_timeout_s=N]" help:"An item; may be repeated."`
 	Preheat  bool          `help:"Load it into Redis right away."`
+	AlipayID string        `name:"alipay-app-id" env:"ALIPAY_APP_ID" placeholder:"$ALIPAY_APP_ID" help:"As for serve: an item that only Alipay can pay then needs time enough."`
 }
 
 func (c *saleCreateCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
@@ -49,6 +50,9 @@ func (c *saleCreateCommand) Run(ctx context.Context, out io.Writer, logger *slog
 		sale.Items = append(sale.Items, item)
 	}
 	if err := sale.ValidateNew(time.Now()); err != nil {
+		return fmt.Errorf("the sale is not acceptable: %w", err)
+	}
+	if err := sale.CheckPayable(ways(c.AlipayID != "", c.PointsURL != "")); err != nil {
 		return fmt.Errorf("the sale is not acceptable: %w", err)
 	}
 	r, err := openRooms(ctx, c.stores, logger, looking)

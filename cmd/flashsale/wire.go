@@ -166,6 +166,7 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		Registerer:  r.metrics,
 		Reserver:    through[server.Reserver](r.seams.reserver, r.engine),
 		Sessions:    r.engine,
+		Ways:        ways(r.alipay != nil, r.points != nil),
 	})
 	if err != nil {
 		_, _ = listener.Close(), opsListener.Close()

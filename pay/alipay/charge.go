@@ -25,12 +25,24 @@ type Charge struct {
 	OrderNo   flashsale.OrderNo
 	Subject   string // what the shopper reads on the pay page
 	AmountFen int64
-	Expire    time.Time // the order's deadline; Alipay stops [Config.ExpireMargin] before it
+	// Expire is the order's deadline. Alipay stops [Config.ExpireMargin] before it, or, where that
+	// would leave less than [Config.ExpireMin], at least half of that.
+	Expire time.Time
+}
+
+// Terms are the bounds of an order that is to be paid with Alipay.
+func (c Config) Terms() flashsale.Terms {
+	c = c.withDefaults()
+	return flashsale.Terms{
+		Method: flashsale.Alipay, AmountMax: wire.FenMax, PayTimeoutMin: c.ExpireMargin + c.ExpireMin,
+		Offered: c.AppID != "",
+	}
 }
 
 // PageURL returns the address of the pay page. It is signed here, without a call: Alipay learns
 // of the trade when the shopper opens it. The same charge may be asked for again; it stays
-// one trade. [ErrTooLate] when less than [Config.ExpireMin] is left.
+// one trade. [ErrTooLate] when less than [Config.ExpireMin] is left, [ErrRefused] for an amount that
+// Alipay does not take.
 //
 // Whoever has the address can pay until it expires, even if the order is cancelled meanwhile.
 func (c *Client) PageURL(ctx context.Context, charge Charge) (string, error) {
@@ -43,8 +55,12 @@ func (c *Client) PageURL(ctx context.Context, charge Charge) (string, error) {
 	}
 	now := c.config.Now()
 	expire := charge.Expire.Add(-c.config.ExpireMargin)
-	if expire.Sub(now) < c.config.ExpireMin {
-		return "", fmt.Errorf("charge order %s: %w", charge.OrderNo, ErrTooLate)
+	if least := now.Add(c.config.ExpireMin); expire.Before(least) {
+		// An order with the shortest time to pay must leave its shopper a moment to begin.
+		expire = least.Add(time.Second) // the protocol cuts fractions
+		if charge.Expire.Sub(expire) < c.config.ExpireMargin/2 {
+			return "", fmt.Errorf("charge order %s: %w", charge.OrderNo, ErrTooLate)
+		}
 	}
 	if latest := now.Add(ExpireMax - c.config.ExpireMargin); expire.After(latest) {
 		expire = latest

@@ -74,7 +74,8 @@ type Config struct {
 	// AppID is the application's id at Alipay.
 	AppID string
 	// ExpireMargin is how long before an order's deadline Alipay stops taking the money, so
-	// that payments on their way arrive before the order is cancelled. Default 30 s.
+	// that payments on their way arrive before the order is cancelled. Half of it has to do where
+	// an order was made with no more time than ExpireMin beside it. Default 30 s.
 	ExpireMargin time.Duration
 	// ExpireMin is the shortest time to pay that a pay page is still opened with. Alipay
 	// refuses less than the default of 1 min.

@@ -146,7 +146,9 @@ func TestPageURL_Expire(t *testing.T) {
 		want string // "" for ErrTooLate
 	}{
 		{-time.Hour, ""},
-		{89 * time.Second, ""},
+		{76*time.Second - time.Millisecond, ""},
+		{76 * time.Second, "2026-01-02 20:01:01"}, // the order was made with 90 s: half the margin has to do
+		{90*time.Second - time.Millisecond, "2026-01-02 20:01:01"},
 		{90 * time.Second, "2026-01-02 20:01:00"},
 		{90*time.Second + 999*time.Millisecond, "2026-01-02 20:01:00"}, // cut, never rounded up
 		{30 * 24 * time.Hour, "2026-01-17 19:59:30"},                   // Alipay takes 15 days

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"flashsale"
 )
 
 // Defaults and bounds of [Config].
@@ -45,6 +47,13 @@ type Config struct {
 	// orders'. Behind a PgBouncer that pools transactions it needs
 	// default_query_exec_mode=exec, as the order ledger does.
 	URL string
+}
+
+// Terms are the bounds of an order that is to be paid with points.
+func (c Config) Terms() flashsale.Terms {
+	return flashsale.Terms{
+		Method: flashsale.Points, AmountMax: PointsMax, PayTimeoutMin: flashsale.PayTimeoutMin, Offered: c.URL != "",
+	}
 }
 
 func (c Config) withDefaults() Config {
