@@ -102,16 +102,16 @@ const millisFrom = 1_000_000_000_000
 // ValidateNew is Validate for a sale that is about to be created: its window is not over, and was
 // not given in seconds.
 func (s Sale) ValidateNew(now time.Time) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
 	for _, moment := range []struct {
 		name string
 		at   time.Time
 	}{{"opens_at_ms", s.OpensAt}, {"closes_at_ms", s.ClosesAt}} {
-		if ms := moment.at.UnixMilli(); ms > 0 && ms < millisFrom {
+		if ms := moment.at.UnixMilli(); ms < millisFrom {
 			return fmt.Errorf("%s %d would be %s: give milliseconds, not seconds", moment.name, ms, readBack(moment.at))
 		}
-	}
-	if err := s.Validate(); err != nil {
-		return err
 	}
 	if !now.Before(s.ClosesAt) {
 		return fmt.Errorf("closes_at_ms %d is %s, which is over: it is %s now",

@@ -30,7 +30,7 @@ func TestSale_ValidateNew(t *testing.T) {
 			s.OpensAt, s.ClosesAt = time.UnixMilli(1794398400), time.UnixMilli(1794402000)
 		}, "opens_at_ms 1794398400 would be 1970-01-21T18:26:38Z: give milliseconds, not seconds"},
 		"opens in seconds": {func(s *flashsale.Sale) { s.OpensAt = time.UnixMilli(1794398400) }, "opens_at_ms 1794398400 would be"},
-		"ends in seconds":  {func(s *flashsale.Sale) { s.ClosesAt = time.UnixMilli(1794402000) }, "closes_at_ms 1794402000 would be"},
+		"ends in seconds":  {func(s *flashsale.Sale) { s.ClosesAt = time.UnixMilli(1794402000) }, "closes_at_ms (1970-01-21T18:26:42Z) must be after"},
 		"ends first":       {func(s *flashsale.Sale) { s.OpensAt, s.ClosesAt = s.ClosesAt, s.OpensAt }, "closes_at_ms (2026-11-11T11:00:00Z) must be after opens_at_ms (2026-11-11T13:00:00Z)"},
 		"no opening":       {func(s *flashsale.Sale) { s.OpensAt = time.UnixMilli(0) }, "opens_at_ms must be positive"},
 		"201 characters":   {func(s *flashsale.Sale) { s.Name += "x" }, "name must be 1 to 200"},

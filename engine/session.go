@@ -140,6 +140,22 @@ func (e *Engine) CreateSession(ctx context.Context, user flashsale.User, ttl tim
 	return token, nil
 }
 
+// DeleteSession logs a token out. This node knows at once, others when Redis tells them.
+func (e *Engine) DeleteSession(ctx context.Context, token string) error {
+	key := SessionKey(token)
+	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
+	defer cancel()
+	if err := e.client.Do(ctx, e.client.B().Del().Key(key).Build()).Error(); err != nil {
+		return fmt.Errorf("delete session: %w", err)
+	}
+	e.sessions.mu.Lock()
+	defer e.sessions.mu.Unlock()
+	if found := e.sessions.byKey[key]; found != nil {
+		e.sessions.remove(key, found)
+	}
+	return nil
+}
+
 // get answers from memory.
 func (s *sessions) get(token string) (flashsale.User, bool) {
 	b, tag := s.place(*s.table.Load(), token)

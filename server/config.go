@@ -59,6 +59,8 @@ type Sessions interface {
 	// bytes are those of the request: they change once Session has returned.
 	Session(ctx context.Context, token string) (flashsale.User, error)
 	CreateSession(ctx context.Context, user flashsale.User, ttl time.Duration) (token string, err error)
+	// DeleteSession logs a token out. One that nobody holds is out already.
+	DeleteSession(ctx context.Context, token string) error
 }
 
 // Live is what Redis knows that PostgreSQL does not, or not yet.
@@ -175,6 +177,8 @@ type Config struct {
 	Listener net.Listener
 	// Live is what Redis knows. Required.
 	Live Live
+	// LoginURL is where a shopper's browser logs in. It is told to whoever lacks a valid token.
+	LoginURL string
 	// Logger receives what an operator should know. Default: discarded.
 	Logger *slog.Logger
 	// OpsAddr is where operators connect. Default 127.0.0.1:9090.
@@ -187,8 +191,8 @@ type Config struct {
 	// OrderPage is where a shopper's browser goes when Alipay has sent it back, with
 	// {order_no} in the place of the number. "": it is shown the state of the order.
 	OrderPage string
-	// Origins are the origins, such as https://shop.example, whose pages may open sockets,
-	// beside the server's own. "*" allows all.
+	// Origins are the origins, such as https://shop.example, whose pages may use the API, beside
+	// the server's own. "*" allows all, but none with the session cookie.
 	Origins []string
 	// Payments takes money. nil: orders cannot be paid.
 	Payments Payments

@@ -80,7 +80,7 @@ func TestCreateSale(t *testing.T) {
 		`{"id":"9","name":"N","opens_at_ms":1800000000000,"closes_at_ms":1800003600000}`:                                          `"field":"id"`,
 		`{"name":"N","opens_at_ms":1800003600000,"closes_at_ms":1800003600000}`:                                                   `"field":"closes_at_ms"`,
 		`{"name":"N","opens_at_ms":1800000000000,"closes_at_ms":1800003600000}`:                                                   `"field":"items"`,
-		`{"name":"N","opens_at_ms":1800000000,"closes_at_ms":1800003600}`:                                                         `1800000000 would be 1970-01-21T20:00:00Z`,
+		`{"name":"N","opens_at_ms":1800000000,"closes_at_ms":1800003600,"items":[{"product":"K","price_fen":1,"stock":1}]}`:       `1800000000 would be 1970-01-21T20:00:00Z`,
 		`{"name":"N","opens_at_ms":1700000000000,"closes_at_ms":1700000060000,"items":[{"product":"K","price_fen":1,"stock":1}]}`: `closes_at_ms 1700000060000 is 2023-11-14T22:14:20Z, which is over`,
 		`{"name":"N","speed":9}`:                                                            `"field":"speed"`,
 		sale(`{"product":"K","price_fen":0,"stock":1}`):                                     `"field":"items[0].price_fen"`,
@@ -265,7 +265,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("missing %s in\n%s", want, body)
 		}
 	}
-	if got := code(b.callOps("GET", "/debug/pprof/cmdline", "")); got != "200" {
+	if got := code(b.callOps("GET", "/debug/pprof/cmdline", "", bearer...)); got != "200" {
 		t.Errorf("pprof: %s", got)
 	}
 	b.metrics.unregister()

@@ -14,6 +14,8 @@ import (
 
 // OpsConfig configures an [Ops].
 type OpsConfig struct {
+	// AdminToken opens the profiles. "" disables them.
+	AdminToken string
 	// Checks are probed by /readyz.
 	Checks []Check
 	// Durability tells what a crash of Redis may lose, for /readyz. Optional.
@@ -54,7 +56,8 @@ func (o *Ops) Run(ctx context.Context, work func(context.Context) error) error {
 	faults := &faultLog{logger: o.config.Logger}
 	r := newRouter()
 	seen := &vitals{
-		base: base, checks: o.config.Checks, leaving: ctx.Done(),
+		admin: admin{o.config.AdminToken},
+		base:  base, checks: o.config.Checks, leaving: ctx.Done(),
 		durability: o.config.Durability, faults: faults, gatherer: o.config.Gatherer,
 	}
 	seen.route(r)

@@ -75,7 +75,7 @@ func TestOps_Run(t *testing.T) {
 	fault <- errors.New("away")
 	expectAnswer("/readyz", 503, `{"redis":"unreachable","status":"not_ready"}`)
 	expectAnswer("/metrics", 200, "flashsale_test_total 0")
-	expectAnswer("/debug/pprof/cmdline", 200, "")
+	expectAnswer("/debug/pprof/cmdline", 403, "admin_disabled")
 	expectAnswer("/v1/admin/audit", 404, "not_found")
 	stop()
 	receive(t, draining)

@@ -510,7 +510,7 @@ func TestCaching(t *testing.T) {
 			if got := string(response.Header.Peek("Cache-Control")); got != want {
 				t.Errorf("%s: Cache-Control %q, want %q", call, got, want)
 			}
-			if got := string(response.Header.Peek("Vary")); (got == "Authorization, Token") != personal {
+			if got := string(response.Header.Peek("Vary")); (got == "Authorization, Token, Cookie") != personal {
 				t.Errorf("%s: Vary %q", call, got)
 			}
 		}

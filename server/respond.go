@@ -43,7 +43,7 @@ var (
 	problemMissingToken     = refusal(401, "missing_token", "A token is required: Authorization: Bearer <token>.")
 	problemInvalidToken     = refusal(401, "invalid_token", "The token is unknown or has expired.")
 	problemAdminDisabled    = refusal(403, "admin_disabled", "No admin token is configured.")
-	problemOrigin           = refusal(403, "origin_not_allowed", "Pages of this origin may not open sockets.")
+	problemOrigin           = refusal(403, "origin_not_allowed", "Pages of this origin may not do this.")
 	problemNotFound         = refusal(404, "not_found", "There is nothing at this address.")
 	problemItemNotFound     = refusal(404, "item_not_found", "There is no such item.")
 	problemSaleNotFound     = refusal(404, "sale_not_found", "There is no such sale.")
@@ -160,7 +160,6 @@ var (
 	valueTrue          = []byte("true")
 	cacheNothing       = []byte("no-store")
 	cacheBriefly       = []byte("public, max-age=1")
-	varyByLogin        = []byte("Authorization, Token")
 )
 
 // beginAnswer sets what every answer says: the id of its request, and that nobody may keep it,

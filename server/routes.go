@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"errors"
 	"runtime/debug"
 	"time"
@@ -13,23 +12,20 @@ import (
 	"flashsale"
 )
 
-// tokenLenMax bounds what is looked up as a token.
-const tokenLenMax = 256
-
-// userHandler is a handler behind a login.
-type userHandler func(ctx *fasthttp.RequestCtx, user flashsale.User)
-
 // routePublic builds what shoppers reach.
 func (s *Server) routePublic() fasthttp.RequestHandler {
 	r := newRouter()
 	handle := func(method, path string, handler fasthttp.RequestHandler, parameters ...string) fasthttp.RequestHandler {
 		handler = s.measured(method+" "+path, queried(handler, parameters...))
-		r.Handle(method, path, handler)
+		route(r, method, path, handler)
 		return handler
 	}
+	createSession := func(ctx *fasthttp.RequestCtx) { refuse(ctx, problemNotFound) }
 	if s.config.DevLogin {
-		handle("POST", "/v1/sessions", s.createSession)
+		createSession = s.createSession
 	}
+	handle("POST", "/v1/sessions", createSession)
+	handle("DELETE", "/v1/sessions", s.deleteSession)
 	handle("GET", "/v1/me", s.requireUser(s.getMe))
 	handle("GET", "/v1/sales", cacheable(s.getSales))
 	handle("GET", "/v1/items/{item}", cacheable(s.getItem))
@@ -47,8 +43,9 @@ func (s *Server) routePublic() fasthttp.RequestHandler {
 	other := s.measured("other", fasthttp.RequestHandler(func(ctx *fasthttp.RequestCtx) { refuse(ctx, problemNotFound) }))
 	r.NotFound = other
 	r.MethodNotAllowed = s.measured("other", refuseMethod)
+	r.GlobalOPTIONS = s.measured("other", answerOptions)
 
-	return guarded(s.faults, s.metrics.panics.Inc, func(ctx *fasthttp.RequestCtx) {
+	return guarded(s.faults, s.metrics.panics.Inc, s.origins.shared(func(ctx *fasthttp.RequestCtx) {
 		if s.left() {
 			ctx.SetConnectionClose()
 		}
@@ -60,7 +57,15 @@ func (s *Server) routePublic() fasthttp.RequestHandler {
 			}
 		}
 		r.Handler(ctx)
-	})
+	}))
+}
+
+// route answers a method of an address, and HEAD wherever GET is.
+func route(r *router.Router, method, path string, handler fasthttp.RequestHandler) {
+	r.Handle(method, path, handler)
+	if method == fasthttp.MethodGet {
+		r.Handle(fasthttp.MethodHead, path, handler)
+	}
 }
 
 // newRouter matches exact paths only: no redirects, no answers of its own.
@@ -68,11 +73,17 @@ func newRouter() *router.Router {
 	r := router.New()
 	r.RedirectTrailingSlash = false
 	r.RedirectFixedPath = false
-	r.HandleOPTIONS = false
+	r.HandleOPTIONS = true
+	r.GlobalOPTIONS = answerOptions
 	r.HandleMethodNotAllowed = true
 	r.NotFound = func(ctx *fasthttp.RequestCtx) { refuse(ctx, problemNotFound) }
 	r.MethodNotAllowed = refuseMethod
 	return r
+}
+
+// answerOptions answers with the methods of an address, which the router has put into Allow.
+func answerOptions(ctx *fasthttp.RequestCtx) {
+	ctx.Response.Header.SetStatusCode(fasthttp.StatusNoContent)
 }
 
 func refuseMethod(ctx *fasthttp.RequestCtx) { refuse(ctx, problemMethod) }
@@ -113,41 +124,6 @@ func (s *Server) measured(route string, next fasthttp.RequestHandler) fasthttp.R
 		next(ctx)
 		m.observe(ctx.Response.StatusCode(), time.Since(ctx.Time()))
 	}
-}
-
-// requireUser is the one place that requires a login. It hands the user to the handler.
-func (s *Server) requireUser(next userHandler) fasthttp.RequestHandler {
-	return func(ctx *fasthttp.RequestCtx) {
-		ctx.Response.Header.SetCanonical(headerVary, varyByLogin)
-		token := requestToken(&ctx.Request.Header)
-		if len(token) == 0 {
-			refuse(ctx, problemMissingToken)
-			return
-		}
-		if len(token) > tokenLenMax {
-			refuse(ctx, problemInvalidToken)
-			return
-		}
-		user, err := s.config.Sessions.Session(s.base, unsafeString(token))
-		if errors.Is(err, flashsale.ErrNotFound) {
-			refuse(ctx, problemInvalidToken)
-			return
-		}
-		if err != nil {
-			s.fault(ctx, "look up session", err)
-			return
-		}
-		next(ctx, user)
-	}
-}
-
-// requestToken reads Authorization: Bearer <token>, or else token: <token>.
-func requestToken(header *fasthttp.RequestHeader) []byte {
-	value := header.Peek(fasthttp.HeaderAuthorization)
-	if n := len(schemeBearer); len(value) > n && value[n] == ' ' && bytes.EqualFold(value[:n], schemeBearer) {
-		return bytes.TrimSpace(value[n:])
-	}
-	return header.Peek("Token")
 }
 
 // pathID reads an id from the path and answers if it is none.

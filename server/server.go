@@ -33,6 +33,7 @@ type Server struct {
 	sockets   *sockets
 	audits    *audits
 	upgrader  *websocket.FastHTTPUpgrader
+	origins   origins
 	public    *fasthttp.Server
 	ops       *fasthttp.Server
 
@@ -43,6 +44,8 @@ type Server struct {
 	waiters  chan struct{} // slots for long polls
 	rereads  chan struct{} // slots for reads by those who wait
 	notices  *noticeGate
+
+	missingToken, invalidToken *problem
 
 	listening chan struct{} // closed when the addresses are known
 	addr      net.Addr
@@ -62,13 +65,22 @@ func New(config Config) (*Server, error) {
 		catalogue: newCatalogue(config.Ledger, config.Live),
 		sockets:   newSockets(config),
 		audits:    newAudits(config.Audit),
-		upgrader:  newUpgrader(config),
+		origins:   newOrigins(config.Origins),
 		leaving:   make(chan struct{}),
 		draining:  make(chan struct{}),
 		waiters:   make(chan struct{}, config.WaitersMax),
 		rereads:   make(chan struct{}, rereadsMax),
 		notices:   newNoticeGate(config.NoticesMax),
 		listening: make(chan struct{}),
+	}
+	if odd, ok := s.origins.valid(); !ok {
+		return nil, fmt.Errorf("server: %q is no origin such as https://shop.example", odd)
+	}
+	s.upgrader = newUpgrader(&s.origins)
+	s.missingToken, s.invalidToken = problemMissingToken, problemInvalidToken
+	if config.LoginURL != "" {
+		s.missingToken = problemMissingToken.with("login_url", config.LoginURL)
+		s.invalidToken = problemInvalidToken.with("login_url", config.LoginURL)
 	}
 	s.salesList = newCached(liveTTL, s.loadSales)
 	s.liveItems = newCached(0, config.Ledger.LiveItems)
@@ -139,6 +151,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer deafen()
 	var running sync.WaitGroup
 	running.Go(func() { s.hub.run(hearing) })
+	running.Go(func() { s.watchSessions(hearing) })
 	failed := make(chan error, 2)
 	running.Go(func() { failed <- s.public.Serve(newGate(public, s.config)) })
 	running.Go(func() { failed <- s.ops.Serve(ops) })

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -28,9 +29,36 @@ func (s *Server) createSession(ctx *fasthttp.RequestCtx) {
 		s.fault(ctx, "create session", err)
 		return
 	}
+	setSessionCookie(ctx, token, int(s.config.SessionTTL/time.Second))
 	body := appendString([]byte(`{"token":`), token)
 	body = appendString(append(body, `,"user":`...), request.User)
 	answer(ctx, fasthttp.StatusCreated, append(body, '}'))
+}
+
+// deleteSession logs the request's token out, for good and everywhere: its sockets are closed here
+// at once, and on other nodes when they look. A token that stands for nobody is out already.
+func (s *Server) deleteSession(ctx *fasthttp.RequestCtx) {
+	ctx.Response.Header.SetCanonical(headerVary, s.origins.varyByLogin)
+	login := requestLogin(&ctx.Request.Header)
+	switch {
+	case len(login.token) == 0:
+		refuse(ctx, s.missingToken)
+		return
+	case login.cookie && !meant(ctx):
+		refuse(ctx, problemOrigin)
+		return
+	}
+	if token := string(login.token); len(token) <= tokenLenMax {
+		call, cancel := context.WithTimeout(s.base, callTimeout)
+		defer cancel()
+		if err := s.config.Sessions.DeleteSession(call, token); err != nil {
+			s.fault(ctx, "delete session", err)
+			return
+		}
+		s.sockets.endSession(token)
+	}
+	setSessionCookie(ctx, "", 0)
+	ctx.Response.Header.SetStatusCode(fasthttp.StatusNoContent)
 }
 
 func (s *Server) getMe(ctx *fasthttp.RequestCtx, user flashsale.User) {

@@ -51,7 +51,9 @@ type fakeRedis struct {
 	accounts map[flashsale.ItemID]engine.Account
 	held     map[string][]flashsale.Order
 	heldErr  error
-	reads    int // of accounts
+	outMu    sync.Mutex // guards out: a decision may take its time
+	out      []string   // tokens that were logged out
+	reads    int        // of accounts
 	now      time.Time
 }
 
@@ -68,7 +70,9 @@ func (f *fakeRedis) Session(_ context.Context, token string) (flashsale.User, er
 		return flashsale.User{}, io.ErrUnexpectedEOF
 	}
 	user, ok := strings.CutSuffix(token, "-token")
-	if !ok {
+	f.outMu.Lock()
+	defer f.outMu.Unlock()
+	if !ok || slices.Contains(f.out, token) {
 		return flashsale.User{}, flashsale.ErrNotFound
 	}
 	return flashsale.User{ID: strings.Clone(user)}, nil
@@ -76,6 +80,16 @@ func (f *fakeRedis) Session(_ context.Context, token string) (flashsale.User, er
 
 func (f *fakeRedis) CreateSession(_ context.Context, user flashsale.User, _ time.Duration) (string, error) {
 	return user.ID + "-token", nil
+}
+
+func (f *fakeRedis) DeleteSession(_ context.Context, token string) error {
+	f.outMu.Lock()
+	defer f.outMu.Unlock()
+	if token == "broken" {
+		return io.ErrUnexpectedEOF
+	}
+	f.out = append(f.out, token)
+	return nil
 }
 
 func (f *fakeRedis) Item(_ context.Context, id flashsale.ItemID) (engine.Account, error) {

@@ -2,12 +2,13 @@ package server
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/url"
+	"io"
+	"maps"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ const (
 	socketReadMax    = 1 << 10 // bytes of a message from a shopper; none has a meaning
 	socketBuffer     = 256     // a state is shorter
 	socketCloseGrace = time.Second
+	sessionsEvery    = 5 * time.Second // how often the sessions of open sockets are looked at
 )
 
 // sockets is the registry of open websockets: fasthttp forgets a connection that was upgraded.
@@ -28,17 +30,19 @@ type sockets struct {
 	max, maxPerUser int
 	closing         chan struct{} // closed at shutdown
 
-	mu     sync.Mutex // guards what follows
-	open   int
-	byUser map[string]int
-	closed bool
-	empty  chan struct{} // closed when none is left after the shutdown began
+	mu      sync.Mutex // guards what follows
+	open    int
+	byUser  map[string]int
+	byToken map[string]map[*socket]struct{}
+	closed  bool
+	empty   chan struct{} // closed when none is left after the shutdown began
 }
 
 func newSockets(config Config) *sockets {
 	return &sockets{
 		max: config.SocketsMax, maxPerUser: config.SocketsPerUserMax,
 		closing: make(chan struct{}), empty: make(chan struct{}), byUser: make(map[string]int),
+		byToken: make(map[string]map[*socket]struct{}),
 	}
 }
 
@@ -59,7 +63,7 @@ func (k *sockets) roomLocked(user string) *problem {
 	return nil
 }
 
-func (k *sockets) add(user string) bool {
+func (k *sockets) add(user string, s *socket) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.roomLocked(user) != nil {
@@ -67,12 +71,19 @@ func (k *sockets) add(user string) bool {
 	}
 	k.open++
 	k.byUser[user]++
+	if k.byToken[s.token] == nil {
+		k.byToken[s.token] = make(map[*socket]struct{})
+	}
+	k.byToken[s.token][s] = struct{}{}
 	return true
 }
 
-func (k *sockets) remove(user string) {
+func (k *sockets) remove(user string, s *socket) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if delete(k.byToken[s.token], s); len(k.byToken[s.token]) == 0 {
+		delete(k.byToken, s.token)
+	}
 	k.open--
 	if k.byUser[user]--; k.byUser[user] == 0 {
 		delete(k.byUser, user)
@@ -80,6 +91,24 @@ func (k *sockets) remove(user string) {
 	if k.closed && k.open == 0 {
 		close(k.empty)
 	}
+}
+
+// endSession closes the sockets of a session that is over.
+func (k *sockets) endSession(token string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for s := range k.byToken[token] {
+		select {
+		case s.ended <- struct{}{}:
+		default: // it was told before
+		}
+	}
+}
+
+func (k *sockets) tokens() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Collect(maps.Keys(k.byToken))
 }
 
 func (k *sockets) count() int {
@@ -105,29 +134,42 @@ func (k *sockets) shutdown(ctx context.Context) error {
 	}
 }
 
-// newUpgrader checks origins: a browser sends no token by itself, but a page of another origin
-// that got hold of one has no business here either.
-func newUpgrader(config Config) *websocket.FastHTTPUpgrader {
+// newUpgrader checks origins: a browser lets every page open a socket, and adds its cookie.
+func newUpgrader(origins *origins) *websocket.FastHTTPUpgrader {
 	return &websocket.FastHTTPUpgrader{
 		ReadBufferSize: socketBuffer, WriteBufferSize: socketBuffer,
 		WriteBufferPool: new(sync.Pool), // an idle socket holds no write buffer
+		Subprotocols:    []string{socketProtocol},
 		Error: func(ctx *fasthttp.RequestCtx, status int, _ error) {
 			if status == fasthttp.StatusForbidden {
 				refuse(ctx, problemOrigin)
 				return
 			}
-			ctx.Response.Header.Set("Sec-WebSocket-Version", "13")
-			refuse(ctx, problemNoWebsocket)
+			refuseHandshake(ctx)
 		},
 		CheckOrigin: func(ctx *fasthttp.RequestCtx) bool {
-			origin := string(ctx.Request.Header.Peek(fasthttp.HeaderOrigin))
-			if origin == "" || slices.Contains(config.Origins, origin) || slices.Contains(config.Origins, "*") {
-				return true
-			}
-			parsed, err := url.Parse(origin)
-			return err == nil && strings.EqualFold(parsed.Host, string(ctx.Host()))
+			header := &ctx.Request.Header
+			return origins.mayOpen(string(header.Peek(fasthttp.HeaderOrigin)), string(ctx.Host()), requestLogin(header).cookie)
 		},
 	}
+}
+
+// wellFormed checks what the upgrader does not: the key is 16 bytes, the version is one and ours,
+// and the page is of one origin at most.
+func wellFormed(header *fasthttp.RequestHeader) bool {
+	keys := header.PeekAll(fasthttp.HeaderSecWebSocketKey)
+	if len(keys) != 1 {
+		return false
+	}
+	key, err := base64.StdEncoding.DecodeString(string(keys[0]))
+	versions := header.PeekAll(fasthttp.HeaderSecWebSocketVersion)
+	return err == nil && len(key) == 16 && len(versions) == 1 && string(versions[0]) == "13" &&
+		len(header.PeekAll(fasthttp.HeaderOrigin)) <= 1
+}
+
+func refuseHandshake(ctx *fasthttp.RequestCtx) {
+	ctx.Response.Header.Set(fasthttp.HeaderSecWebSocketVersion, "13")
+	refuse(ctx, problemNoWebsocket)
 }
 
 // orderEvents upgrades to a websocket that tells the state of an order and each change of it.
@@ -141,24 +183,30 @@ func (s *Server) orderEvents(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		s.refuseOrderFault(ctx, "order events", err)
 		return
 	}
+	if !wellFormed(&ctx.Request.Header) {
+		refuseHandshake(ctx)
+		return
+	}
 	if p := s.sockets.room(user.ID); p != nil {
 		refuse(ctx, p)
 		return
 	}
+	token := string(requestLogin(&ctx.Request.Header).token)
 	// The error has been answered by the upgrader.
-	_ = s.upgrader.Upgrade(ctx, func(conn *websocket.Conn) { s.serveSocket(conn, order) })
+	_ = s.upgrader.Upgrade(ctx, func(conn *websocket.Conn) { s.serveSocket(conn, order, token) })
 }
 
 // serveSocket runs on a goroutine of its own, outside of the recovery around requests. It
 // reads; a second goroutine, which it waits for, is the only one that writes states.
-func (s *Server) serveSocket(conn *websocket.Conn, order flashsale.Order) {
+func (s *Server) serveSocket(conn *websocket.Conn, order flashsale.Order, token string) {
 	defer func() { s.recovered(recover(), order.OrderNo) }()
-	if !s.sockets.add(order.User) {
+	k := &socket{server: s, conn: conn, token: token, gone: make(chan struct{}), ended: make(chan struct{}, 1)}
+	if !s.sockets.add(order.User, k) {
 		s.closeSocket(conn, websocket.CloseTryAgainLater, "too many sockets")
 		return
 	}
-	defer s.sockets.remove(order.User)
-	k := &socket{server: s, conn: conn, follower: s.follow(order), gone: make(chan struct{})}
+	defer s.sockets.remove(order.User, k)
+	k.follower = s.follow(order)
 	defer k.follower.stop()
 	var writing sync.WaitGroup
 	writing.Go(k.write)
@@ -167,12 +215,40 @@ func (s *Server) serveSocket(conn *websocket.Conn, order flashsale.Order) {
 	k.read()
 }
 
+// watchSessions closes the sockets of sessions that were ended elsewhere. Sessions are warm, so a
+// look costs no round trip, and Redis tells what changes: an end shows after one turn.
+func (s *Server) watchSessions(ctx context.Context) {
+	turn := time.NewTicker(sessionsEvery)
+	defer turn.Stop()
+	for {
+		select {
+		case <-turn.C:
+			s.checkSessions(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Server) checkSessions(ctx context.Context) {
+	for _, token := range s.sockets.tokens() {
+		if ctx.Err() != nil {
+			return
+		}
+		if _, err := s.config.Sessions.Session(ctx, token); errors.Is(err, flashsale.ErrNotFound) {
+			s.sockets.endSession(token)
+		}
+	}
+}
+
 // socket is one open websocket.
 type socket struct {
 	server   *Server
 	conn     *websocket.Conn
+	token    string // of the session that opened it
 	follower *follower
 	gone     chan struct{} // closed when the peer is
+	ended    chan struct{} // receives once the session is over
 	leaving  sync.Mutex    // guards left and the read deadline that belongs to it
 	left     bool          // we have said goodbye
 }
@@ -187,7 +263,11 @@ func (k *socket) read() {
 		return nil
 	})
 	for {
-		if _, _, err := k.conn.NextReader(); err != nil {
+		_, message, err := k.conn.NextReader()
+		if err == nil {
+			_, err = io.Copy(io.Discard, message) // so that its fragments count together
+		}
+		if err != nil {
 			return
 		}
 	}
@@ -239,6 +319,9 @@ func (k *socket) write() {
 			}
 		case <-k.server.sockets.closing:
 			k.leave(websocket.CloseGoingAway, "server is shutting down")
+			return
+		case <-k.ended:
+			k.leave(websocket.ClosePolicyViolation, "logged out")
 			return
 		case <-k.gone:
 			return

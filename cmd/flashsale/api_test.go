@@ -496,7 +496,7 @@ func TestAPI_HappyPath(t *testing.T) {
 	if n := metric(t, p, `flashsale_http_responses_total{route="POST /v1/items/{item}/orders",status="202"}`); n != "2" {
 		t.Errorf("%s accepted orders in /metrics, want 2", n)
 	}
-	if profile := (ask{method: "GET", url: p.ops + "/debug/pprof/goroutine?debug=1"}).send(t); profile.status != 200 || !strings.Contains(profile.body, "goroutine profile") {
+	if profile := (ask{method: "GET", url: p.ops + "/debug/pprof/goroutine?debug=1", token: adminToken}).send(t); profile.status != 200 || !strings.Contains(profile.body, "goroutine profile") {
 		t.Error(profile)
 	}
 }
@@ -634,9 +634,9 @@ func TestAPI_Outcomes(t *testing.T) {
 			}
 			return sales[0].Items[0].ID.String()
 		}
-		future, past := create("--opens-at", "1h"), create("--opens-at=-2h", "--duration", "1h")
-		stacktest.Eventually(t, patience, func() error { // until the server's catalogue knows them
-			if r := (ask{method: "GET", url: p.base + "/v1/items/" + past}).send(t); r.status != http.StatusOK {
+		future, past := create("--opens-at", "1h"), create("--duration", "1s")
+		stacktest.Eventually(t, patience, func() error { // until the one is over
+			if r := (ask{method: "GET", url: p.base + "/v1/items/" + past}).send(t); !strings.Contains(r.body, `"ended"`) {
 				return fmt.Errorf("item %s: %s", past, r.body)
 			}
 			return nil

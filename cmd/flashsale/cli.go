@@ -37,7 +37,8 @@ type serving struct {
 	OpsAddr    string        `env:"OPS_ADDR" default:"127.0.0.1:9090" help:"Where operators connect: health, metrics, admin."`
 	AdminToken string        `env:"ADMIN_TOKEN" help:"Opens the admin calls; without it they are disabled."`
 	DevLogin   bool          `env:"DEV_LOGIN" help:"Let anybody log in as anybody (POST /v1/sessions). For demos only."`
-	Origins    []string      `env:"ORIGINS" help:"Origins whose pages may open websockets, such as https://shop.example."`
+	LoginURL   string        `env:"LOGIN_URL" help:"Where a shopper's browser logs in; told to whoever lacks a valid token."`
+	Origins    []string      `env:"ORIGINS" help:"Origins whose pages may use the API, such as https://shop.example; * allows all, without cookies."`
 	FlagTTL    time.Duration `env:"FLAG_TTL" default:"500ms" help:"How long a sold-out flag answers before one request asks Redis."`
 	BatchMax   int           `env:"BATCH_MAX" default:"512" help:"Requests that one script call decides at most; 1 turns group commit off."`
 	InFlight   int           `env:"IN_FLIGHT" default:"2" help:"Script calls of one item at once."`

@@ -155,7 +155,7 @@ func (c *demoCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logge
 
 // demoPaying is the application at the demo's own Alipay.
 func demoPaying(box *sandbox.Sandbox, addr string) paying {
-	return paying{PublicURL: "http://" + addr, Alipay: alipayFlags{
+	return paying{OrderPage: orderPage, PublicURL: "http://" + addr, Alipay: alipayFlags{
 		AppID: box.AppID(), SellerID: box.SellerID(), Gateway: box.GatewayURL(),
 		PrivateKey: alipay.Secret(box.AppPrivateKey()), PublicKey: box.PublicKey(), Sandbox: true,
 	}}

@@ -16,7 +16,7 @@ import (
 // paying is how orders are paid with Alipay.
 type paying struct {
 	PublicURL string      `env:"PUBLIC_URL" placeholder:"$PUBLIC_URL" help:"Where the outside reaches the shoppers' address, such as https://shop.example: Alipay's notices and returning browsers come there. Required with Alipay."`
-	OrderPage string      `env:"ORDER_PAGE" help:"Where browsers that return from Alipay go, such as https://shop.example/orders/{order_no}. Default: they are shown the order's state."`
+	OrderPage string      `env:"ORDER_PAGE" default:"${order_page}" help:"Where browsers that return from Alipay go, such as https://shop.example/orders/{order_no}; empty: they are shown the order's state."`
 	Alipay    alipayFlags `embed:"" prefix:"alipay-"`
 }
 
@@ -37,6 +37,7 @@ type alipayFlags struct {
 const (
 	notifyPath = "/v1/payments/alipay/notify"
 	returnPath = "/v1/payments/alipay/return"
+	orderPage  = "/orders/{order_no}" // of the built-in shop
 )
 
 // openDesk makes rooms ready to take payments. wake is called when units were given back.

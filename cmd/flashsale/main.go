@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parser, err := kong.New(&cli,
 		kong.Name("flashsale"),
 		kong.Description("A flash-sale engine: exactly the stock is sold, one each, nothing lost."),
-		kong.Vars{"demo_dir": devstack.DefaultDir()},
+		kong.Vars{"demo_dir": devstack.DefaultDir(), "order_page": orderPage},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exit = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)),

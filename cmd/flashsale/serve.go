@@ -37,10 +37,11 @@ func (s serving) tune(config *engine.Config) {
 }
 
 type workCommand struct {
-	stores  `embed:""`
-	working `embed:""`
-	paying  `embed:""`
-	OpsAddr string `env:"WORK_OPS_ADDR" default:"127.0.0.1:9091" help:"Where operators connect: health, metrics. Each worker of a host needs its own."`
+	stores     `embed:""`
+	working    `embed:""`
+	paying     `embed:""`
+	AdminToken string `env:"ADMIN_TOKEN" help:"Opens the profiles; without it they are disabled."`
+	OpsAddr    string `env:"WORK_OPS_ADDR" default:"127.0.0.1:9091" help:"Where operators connect: health, metrics. Each worker of a host needs its own."`
 }
 
 // Run works until ctx ends: what is in hand is persisted and acknowledged, and what is being paid
@@ -58,7 +59,7 @@ func (c *workCommand) Run(ctx context.Context, logger *slog.Logger) error {
 	if w, err = r.newWorker(c.working); err != nil {
 		return err
 	}
-	ops, err := r.newOps(c.OpsAddr, server.Check{Name: "streams", Probe: w.Ready, Explained: true})
+	ops, err := r.newOps(c.OpsAddr, c.AdminToken, server.Check{Name: "streams", Probe: w.Ready, Explained: true})
 	if err != nil {
 		return err
 	}

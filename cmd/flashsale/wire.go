@@ -159,6 +159,7 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		Logger:      r.logger,
 		OpsListener: opsListener,
 		OrderPage:   r.orderPage,
+		LoginURL:    s.LoginURL,
 		Origins:     s.Origins,
 		Payments:    r.desk,
 		Preheater:   r.newPreheater(),
@@ -189,14 +190,15 @@ type boundOps struct {
 	addr string
 }
 
-func (r *rooms) newOps(addr string, checks ...server.Check) (*boundOps, error) {
+func (r *rooms) newOps(addr, adminToken string, checks ...server.Check) (*boundOps, error) {
 	listener, err := listen(addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for operators: %w", err)
 	}
 	bound := &boundOps{addr: listener.Addr().String()}
 	bound.Ops, err = server.NewOps(server.OpsConfig{
-		Checks: append(r.checks(), checks...), Durability: r.engine.Durability, Gatherer: r.metrics,
+		AdminToken: adminToken,
+		Checks:     append(r.checks(), checks...), Durability: r.engine.Durability, Gatherer: r.metrics,
 		Listener: listener, Logger: r.logger,
 	})
 	if err != nil {
