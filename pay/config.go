@@ -17,9 +17,11 @@ import (
 
 // Defaults and bounds of Config.
 const (
+	DefaultNoticesMax   = 2_000
 	DefaultRecoverEvery = time.Second
 	DefaultStepTimeout  = 15 * time.Second
 
+	NoticesMaxMax   = 1_000_000
 	RecoverEveryMin = 10 * time.Millisecond
 )
 
@@ -47,6 +49,8 @@ type Orders interface {
 type Charges interface {
 	// StartCharge reports whether a pay page may be handed out.
 	StartCharge(ctx context.Context, number flashsale.OrderNo, user string) (open bool, err error)
+	// ChargeOpen reports whether there may be a trade that can be paid.
+	ChargeOpen(ctx context.Context, number flashsale.OrderNo) (bool, error)
 	EndCharge(ctx context.Context, number flashsale.OrderNo) error
 	// DueCharges takes up those whose trade is to be closed.
 	DueCharges(ctx context.Context, limit int) ([]flashsale.Charge, error)
@@ -133,6 +137,9 @@ type Config struct {
 	// NextTradeNo makes the trade numbers of payments with points: positive, and unique for
 	// ever across all processes. Required with Points.
 	NextTradeNo func() (int64, error)
+	// NoticesMax is how many questions in one second Alipay is asked because of its notices and of
+	// shoppers who wait. What is beyond is told to come again. Default 2,000.
+	NoticesMax int
 	// Points takes and gives back points. nil: orders cannot be paid with them.
 	Points Points
 	// RecoverEvery is how often what a crash has left is looked for. Default 1 s.
@@ -152,6 +159,7 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
+	c.NoticesMax = cmp.Or(c.NoticesMax, DefaultNoticesMax)
 	c.RecoverEvery = cmp.Or(c.RecoverEvery, DefaultRecoverEvery)
 	c.StepTimeout = cmp.Or(c.StepTimeout, DefaultStepTimeout)
 	if c.Logger == nil {
@@ -172,6 +180,8 @@ func (c Config) validate() error {
 		return errors.New("pay: Ledger is required")
 	case c.Points != nil && c.NextTradeNo == nil:
 		return errors.New("pay: NextTradeNo is required with Points")
+	case c.NoticesMax < 1 || c.NoticesMax > NoticesMaxMax:
+		return fmt.Errorf("pay: NoticesMax must be from 1 to %d, not %d", NoticesMaxMax, c.NoticesMax)
 	case c.RecoverEvery < RecoverEveryMin:
 		return fmt.Errorf("pay: RecoverEvery must be at least %s, not %s", RecoverEveryMin, c.RecoverEvery)
 	case c.StepTimeout < 0:

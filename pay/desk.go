@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"flashsale"
 	"flashsale/pay/alipay"
@@ -16,6 +17,7 @@ var ErrUnavailable = fmt.Errorf("payment method not configured: %w", errors.ErrU
 // Desk coordinates the payments of orders. It is safe for concurrent use.
 type Desk struct {
 	config  Config
+	gate    *gate
 	metrics *metrics
 }
 
@@ -29,7 +31,7 @@ func New(config Config) (*Desk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pay: register metrics: %w", err)
 	}
-	return &Desk{config: config, metrics: metrics}, nil
+	return &Desk{config: config, gate: newGate(config.NoticesMax), metrics: metrics}, nil
 }
 
 // Start begins to pay an order of a user. With Alipay the shopper then pays at the address that
@@ -118,18 +120,23 @@ func (d *Desk) stands(
 	return settlement, err
 }
 
-// Return verifies the query with which Alipay has sent a shopper back, and returns his order as
-// it stands. It marks nothing paid: the notice does.
-func (d *Desk) Return(ctx context.Context, rawQuery []byte) (flashsale.Order, error) {
+// Return verifies the query with which Alipay has sent a shopper back to an address, and returns his
+// order as it stands, once Alipay was asked about it. The query itself makes nothing paid.
+func (d *Desk) Return(ctx context.Context, from netip.Prefix, rawQuery []byte) (flashsale.Order, error) {
 	if d.config.Alipay == nil {
 		return flashsale.Order{}, ErrUnavailable
 	}
-	number, err := d.config.Alipay.ParseReturn(ctx, rawQuery, nil)
+	admission := d.admission(ctx, from)
+	number, err := d.config.Alipay.ParseReturn(ctx, rawQuery, admission.admit)
+	admission.done(err)
 	if errors.Is(err, alipay.ErrForged) {
 		return flashsale.Order{}, fmt.Errorf("%w: %w", flashsale.ErrNotFound, err)
 	}
 	if err != nil {
 		return flashsale.Order{}, err
+	}
+	if err := d.Look(ctx, number); err != nil {
+		d.config.Logger.WarnContext(ctx, "the notice has to tell", "error", err)
 	}
 	return d.config.Ledger.Order(ctx, number)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"flashsale"
 	"flashsale/pay/alipay"
@@ -20,20 +21,27 @@ const (
 	mismatchRefused = "refused" // a payment that the provider will never take
 )
 
-// Notify takes one of Alipay's notices. nil means that it may be acknowledged: it is genuine,
+// Notify takes one of Alipay's notices, as it came from an address. nil means that it may be acknowledged: it is genuine,
 // and whatever follows from it is committed. An error means that it must come again, or is not
 // Alipay's.
 //
 // A notice may come any number of times, late and in any order, because it only makes the desk
 // ask what became of the trade: what the answer says is recorded once.
-func (d *Desk) Notify(ctx context.Context, body []byte) error {
+func (d *Desk) Notify(ctx context.Context, from netip.Prefix, body []byte) error {
 	if d.config.Alipay == nil {
 		return ErrUnavailable
 	}
-	notice, err := d.config.Alipay.ParseNotify(ctx, body, nil)
+	admission := d.admission(ctx, from)
+	notice, err := d.config.Alipay.ParseNotify(ctx, body, admission.admit)
+	admission.done(err)
 	if err != nil {
 		return err
 	}
+	leave, ok := d.gate.ask(ctx, askWait)
+	if !ok {
+		return ErrBusy
+	}
+	defer leave()
 	ctx, cancel := d.lasting(ctx)
 	defer cancel()
 	if err := d.notify(ctx, notice); err != nil {

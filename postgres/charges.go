@@ -32,6 +32,13 @@ func (l *Ledger) StartCharge(ctx context.Context, number flashsale.OrderNo, user
 	return len(states) == 1 && states[0], classify("start charge of order "+number.String(), err)
 }
 
+// ChargeOpen reports whether a pay page was handed out for an order whose trade may yet be paid.
+func (l *Ledger) ChargeOpen(ctx context.Context, number flashsale.OrderNo) (open bool, err error) {
+	err = l.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM charges WHERE order_no = $1 AND state = 'open')`,
+		int64(number)).Scan(&open)
+	return open, classify("charge of order "+number.String(), err)
+}
+
 // EndCharge notes that nobody can pay the trade of an order any more.
 func (l *Ledger) EndCharge(ctx context.Context, number flashsale.OrderNo) error {
 	_, err := l.pool.Exec(ctx,

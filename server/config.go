@@ -24,7 +24,6 @@ const (
 	DefaultConnsPerAddrMax   = 30_000
 	DefaultHeaderBytesMax    = 8 << 10
 	DefaultIdleTimeout       = 75 * time.Second
-	DefaultNoticesMax        = 2_000
 	DefaultOpsAddr           = "127.0.0.1:9090"
 	DefaultReadTimeout       = 5 * time.Second
 	DefaultRereadAfter       = 2 * time.Second
@@ -111,10 +110,13 @@ type Preheater interface {
 type Payments interface {
 	Start(ctx context.Context, no flashsale.OrderNo, user string, method flashsale.Method) (flashsale.Settlement, error)
 	Refund(ctx context.Context, no flashsale.OrderNo, user, reason string) (flashsale.Settlement, error)
-	// Notify takes the body of one of Alipay's notices; nil means that it may be acknowledged.
-	Notify(ctx context.Context, body []byte) error
-	// Return verifies the query with which Alipay has sent a shopper back.
-	Return(ctx context.Context, rawQuery []byte) (flashsale.Order, error)
+	// Notify takes the body of one of Alipay's notices, as it came from an address; nil means that
+	// it may be acknowledged.
+	Notify(ctx context.Context, from netip.Prefix, body []byte) error
+	// Return verifies the query with which Alipay has sent a shopper back to an address.
+	Return(ctx context.Context, from netip.Prefix, rawQuery []byte) (flashsale.Order, error)
+	// Look asks at once what became of a payment that was started, for somebody who waits for it.
+	Look(ctx context.Context, no flashsale.OrderNo) error
 	History(ctx context.Context, no flashsale.OrderNo) (flashsale.PaymentHistory, error)
 	// SettleRefund and RetryRefund are an operator's word on a refund; [flashsale.ErrConflict] when
 	// its state does not ask for one.
@@ -185,9 +187,6 @@ type Config struct {
 	OpsAddr string
 	// OpsListener serves operators in place of OpsAddr. The server closes it.
 	OpsListener net.Listener
-	// NoticesMax is how many of Alipay's notices are looked at in one second; the others are told
-	// to come again. Default 2,000.
-	NoticesMax int
 	// OrderPage is where a shopper's browser goes when Alipay has sent it back, with
 	// {order_no} in the place of the number. "": it is shown the state of the order.
 	OrderPage string
@@ -247,7 +246,6 @@ func (c Config) withDefaults() Config {
 	c.ConnsPerAddrMax = cmp.Or(c.ConnsPerAddrMax, DefaultConnsPerAddrMax)
 	c.HeaderBytesMax = cmp.Or(c.HeaderBytesMax, DefaultHeaderBytesMax)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, DefaultIdleTimeout)
-	c.NoticesMax = cmp.Or(c.NoticesMax, DefaultNoticesMax)
 	c.OpsAddr = cmp.Or(c.OpsAddr, DefaultOpsAddr)
 	c.ReadTimeout = cmp.Or(c.ReadTimeout, DefaultReadTimeout)
 	c.RereadAfter = cmp.Or(c.RereadAfter, DefaultRereadAfter)
@@ -293,7 +291,6 @@ func (c Config) validate() error {
 		{"ConnsMax", int64(c.ConnsMax)},
 		{"ConnsPerAddrMax", int64(c.ConnsPerAddrMax)},
 		{"IdleTimeout", int64(c.IdleTimeout)},
-		{"NoticesMax", int64(c.NoticesMax)},
 		{"ReadTimeout", int64(c.ReadTimeout)},
 		{"RereadAfter", int64(c.RereadAfter)},
 		{"SessionTTL", int64(c.SessionTTL)},

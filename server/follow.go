@@ -101,6 +101,7 @@ func (s *Server) follow(order flashsale.Order) *follower {
 		status: order.Status, reason: order.Reason, after: s.config.RereadAfter,
 	}
 	f.timer = time.NewTimer(jitter(f.after))
+	s.look(order.OrderNo, order.Status)
 	return f
 }
 
@@ -125,6 +126,7 @@ func (f *follower) hear(event flashsale.Result) bool {
 func (f *follower) tick() bool {
 	f.after = min(2*f.after, rereadSlowest*f.server.config.RereadAfter)
 	f.timer.Reset(jitter(f.after))
+	f.server.look(f.order.OrderNo, f.status)
 	return f.reread()
 }
 

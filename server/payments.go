@@ -127,24 +127,42 @@ const (
 	notAcknowledged = "fail"
 )
 
-// alipayNotify takes a notice from the open internet: it is bounded in number, size and time, and
-// Payments believes nothing that is not signed.
+// looksMax bounds the questions about payments that those who wait cause at the same time.
+const looksMax = 64
+
+// look makes Payments ask what became of an order's payment, while somebody waits for it. Whatever
+// it learns he hears like everybody else.
+func (s *Server) look(no flashsale.OrderNo, status flashsale.Status) {
+	if status != flashsale.Unpaid || s.config.Payments == nil {
+		return
+	}
+	select {
+	case s.looks <- struct{}{}:
+	default:
+		return // the notice tells
+	}
+	s.looking.Go(func() {
+		defer func() { <-s.looks }()
+		call, cancel := context.WithTimeout(s.base, payTimeout)
+		defer cancel()
+		if err := s.config.Payments.Look(call, no); err != nil {
+			s.faults.log("look for a payment", "error", err)
+		}
+	})
+}
+
+// alipayNotify takes a notice from the open internet: it is bounded in size and time, and Payments
+// bounds the rest and believes nothing that is not signed.
 func (s *Server) alipayNotify(ctx *fasthttp.RequestCtx) {
 	ctx.Response.Header.SetContentType("text/plain")
 	if s.config.Payments == nil {
 		ctx.Response.SetBodyString(notAcknowledged)
 		return
 	}
-	leave, ok := s.notices.enter(time.Now())
-	if !ok {
-		ctx.Response.SetBodyString(notAcknowledged)
-		return
-	}
-	defer leave()
 	body := append([]byte(nil), ctx.Request.Body()...) // outlives the handler should the call do so
 	call, cancel := context.WithTimeout(s.base, payTimeout)
 	defer cancel()
-	if err := s.config.Payments.Notify(call, body); err != nil {
+	if err := s.config.Payments.Notify(call, clientAddr(ctx), body); err != nil {
 		s.faults.of(ctx, "notice not acknowledged", "error", err)
 		ctx.Response.SetBodyString(notAcknowledged)
 		return
@@ -162,7 +180,7 @@ func (s *Server) alipayReturn(ctx *fasthttp.RequestCtx) {
 	query := append([]byte(nil), ctx.URI().QueryString()...)
 	call, cancel := context.WithTimeout(s.base, callTimeout)
 	defer cancel()
-	order, err := s.config.Payments.Return(call, query)
+	order, err := s.config.Payments.Return(call, clientAddr(ctx), query)
 	if errors.Is(err, errors.ErrUnsupported) {
 		refuse(ctx, problemNotFound)
 		return

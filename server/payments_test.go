@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,7 @@ type fakePayments struct {
 	refused    bool // a grant beyond the limit
 	err        error
 	onNotify   func()
+	onLook     func()
 }
 
 func (f *fakePayments) notef(format string, args ...any) {
@@ -46,7 +48,7 @@ func (f *fakePayments) Refund(_ context.Context, no flashsale.OrderNo, user, rea
 	return f.settlement, f.err
 }
 
-func (f *fakePayments) Notify(_ context.Context, body []byte) error {
+func (f *fakePayments) Notify(_ context.Context, _ netip.Prefix, body []byte) error {
 	f.notef("notify %s", body)
 	if f.onNotify != nil {
 		f.onNotify()
@@ -54,7 +56,15 @@ func (f *fakePayments) Notify(_ context.Context, body []byte) error {
 	return f.err
 }
 
-func (f *fakePayments) Return(_ context.Context, rawQuery []byte) (flashsale.Order, error) {
+func (f *fakePayments) Look(_ context.Context, no flashsale.OrderNo) error {
+	f.notef("look %s", no)
+	if f.onLook != nil {
+		f.onLook()
+	}
+	return f.err
+}
+
+func (f *fakePayments) Return(_ context.Context, _ netip.Prefix, rawQuery []byte) (flashsale.Order, error) {
 	f.notef("return %s", rawQuery)
 	return f.order, f.err
 }
@@ -226,7 +236,7 @@ func TestPayments_NotConfigured(t *testing.T) {
 // notice is taken; and the notices beyond the bound come again.
 func TestAlipayNotify(t *testing.T) {
 	t.Parallel()
-	b, f := setupPayments(t, func(c *Config) { c.NoticesMax = 1_000_000 })
+	b, f := setupPayments(t, nil)
 	response := b.call("POST", "/v1/payments/alipay/notify", "trade_no=1&sign=x", "Content-Type", "application/x-www-form-urlencoded")
 	if got := string(response.Body()); got != "success" || response.StatusCode() != 200 || string(response.Header.ContentType()) != "text/plain" {
 		t.Errorf("got %d %s %s", response.StatusCode(), response.Header.ContentType(), got)
@@ -239,48 +249,6 @@ func TestAlipayNotify(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	f.err = nil
-
-	// While all places are taken the next is told to come again.
-	entered, leave := make(chan struct{}), make(chan struct{})
-	f.onNotify = func() { entered <- struct{}{}; <-leave }
-	var all sync.WaitGroup
-	for range noticesAtOnce {
-		all.Go(func() {
-			if got := string(b.call("POST", "/v1/payments/alipay/notify", "x=y").Body()); got != "success" {
-				t.Errorf("got %s", got)
-			}
-		})
-	}
-	for range noticesAtOnce {
-		receive(t, entered)
-	}
-	if got := string(b.call("POST", "/v1/payments/alipay/notify", "x=y").Body()); got != "fail" {
-		t.Errorf("one too many: %s", got)
-	}
-	close(leave)
-	all.Wait()
-}
-
-// Protects us from anybody who sends notices without end: so many a second are looked at.
-func TestNoticeGate(t *testing.T) {
-	t.Parallel()
-	g := newNoticeGate(3)
-	now := time.Unix(1_800_000_000, 0)
-	in := func(at time.Time) bool {
-		leave, ok := g.enter(at)
-		if ok {
-			leave()
-		}
-		return ok
-	}
-	for n := range 5 {
-		if got := in(now); got != (n < 3) {
-			t.Errorf("notice %d: %t", n, got)
-		}
-	}
-	if !in(now.Add(time.Second)) {
-		t.Error("the next second is closed")
-	}
 }
 
 // Protects the shopper who comes back from Alipay: he is sent to his order's page, or shown its
@@ -443,5 +411,31 @@ func TestCreateSale_Payable(t *testing.T) {
 		if got := string(b.callOps("POST", "/v1/admin/sales", body, bearer...).Body()); !strings.Contains(got, want) {
 			t.Errorf("%s: %s, want %s", item, got, want)
 		}
+	}
+}
+
+// Protects a shopper who has paid and waits from the notice's delay: whoever waits for an unpaid order
+// makes us ask at once, and hears the answer as he hears everything.
+func TestWait_Looks(t *testing.T) {
+	t.Parallel()
+	b, f := setupPayments(t, nil)
+	order := newOrder("ann")
+	b.ledger.set(order)
+	looked := make(chan struct{}, 100)
+	f.onLook = func() { looked <- struct{}{} }
+	answered := make(chan string, 1)
+	go func() {
+		answered <- string(b.call("GET", "/v1/orders/"+order.OrderNo.String()+"?wait=20s", "", as("ann")...).Body())
+	}()
+	receive(t, looked)
+	close(b.draining)
+	receive(t, answered)
+
+	order.Status = flashsale.Paid
+	b.ledger.set(order)
+	b.call("GET", "/v1/orders/"+order.OrderNo.String()+"?wait=1ms", "", as("ann")...)
+	b.looking.Wait()
+	if len(looked) != 0 {
+		t.Error("asked about an order that is paid")
 	}
 }

@@ -43,7 +43,8 @@ type Server struct {
 	draining chan struct{} // closed when the listener is about to close
 	waiters  chan struct{} // slots for long polls
 	rereads  chan struct{} // slots for reads by those who wait
-	notices  *noticeGate
+	looks    chan struct{} // slots for questions about payments by those who wait
+	looking  sync.WaitGroup
 
 	missingToken, invalidToken *problem
 
@@ -70,7 +71,7 @@ func New(config Config) (*Server, error) {
 		draining:  make(chan struct{}),
 		waiters:   make(chan struct{}, config.WaitersMax),
 		rereads:   make(chan struct{}, rereadsMax),
-		notices:   newNoticeGate(config.NoticesMax),
+		looks:     make(chan struct{}, looksMax),
 		listening: make(chan struct{}),
 	}
 	if odd, ok := s.origins.valid(); !ok {
@@ -208,6 +209,7 @@ func (s *Server) shutdown(ctx context.Context, public, ops net.Listener) error {
 		faults = append(faults, err)
 	}
 	s.cut()
+	s.looking.Wait()
 	if err := s.ops.ShutdownWithContext(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
 		faults = append(faults, fmt.Errorf("drain operators' requests: %w", err))
 	}

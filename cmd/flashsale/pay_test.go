@@ -88,7 +88,7 @@ func newCounter(t *testing.T) *counter {
 		body, err := io.ReadAll(request.Body)
 		answer := "success"
 		if err == nil {
-			err = c.desk.Notify(request.Context(), body)
+			err = c.desk.Notify(request.Context(), loopback, body)
 		}
 		if err != nil {
 			answer = "fail"
@@ -428,7 +428,7 @@ func TestDesk_Notices(t *testing.T) {
 		}
 	})
 	for name, body := range map[string]string{"nothing": "", "no form": "{}", "unsigned": "out_trade_no=1&trade_no=2"} {
-		if err := c.desk.Notify(t.Context(), []byte(body)); !errors.Is(err, alipay.ErrForged) {
+		if err := c.desk.Notify(t.Context(), loopback, []byte(body)); !errors.Is(err, alipay.ErrForged) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
