@@ -96,14 +96,15 @@ type Seal struct {
 // GuardedItem is an item that Redis must hold, with what the ledger knows of its past there.
 type GuardedItem struct {
 	Item
-	Sequence int64 // highest sequence persisted in the item's generation
+	Sequence   int64 // highest sequence persisted in the item's generation
+	RolledBack bool  // two orders have one sequence of the generation
 }
 
 // RebuildState is what the ledger holds of an item while nothing in the ledger can change it:
 // all that is needed to tell whether Redis is right, and to write it anew.
 type RebuildState struct {
 	Item    Item        // the stock includes what is owed
-	Orders  []Order     // live orders
+	Orders  []Order     // live orders, and those that are over: their keys name them still
 	Owed    []OutboxRow // effects not carried out, in the order of their ids
 	Restock int64       // number of the last restock that the stock includes, or any number up to the next
 }

@@ -43,6 +43,9 @@ CREATE TABLE items (
     -- The highest sequence that a stream entry of this generation has shown us. A Redis whose own
     -- sequence is lower has lost writes, and the item must be rebuilt.
     sequence      bigint NOT NULL DEFAULT 0,
+    -- Two orders have one sequence of this generation: Redis was rolled back, and the item must be
+    -- rebuilt.
+    rolled_back   boolean NOT NULL DEFAULT false,
     -- When the item left Redis for good, long after its close. Nothing is owed to Redis any more.
     retired_at    timestamptz,
     CONSTRAINT items_window CHECK (opens_at < closes_at),
@@ -94,6 +97,9 @@ CREATE TABLE orders (
 -- are the rows of one user: few enough to sort when they are read.
 CREATE UNIQUE INDEX orders_one_live_each ON orders (user_id, item_id,
     (CASE WHEN single AND status IN ('unpaid', 'paid', 'refunding') THEN 0 ELSE order_no END));
+-- The orders of an item, for rebuilds and audits, in the order of their decision; and which sequence
+-- was given twice. Not unique: both orders are good, it is Redis that must be rebuilt.
+CREATE INDEX orders_by_item ON orders (item_id, generation, sequence);
 -- The next pay deadline; paid orders leave the index.
 CREATE INDEX orders_due ON orders (pay_deadline) WHERE status = 'unpaid';
 

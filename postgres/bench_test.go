@@ -94,3 +94,24 @@ func BenchmarkPersist_Redelivered(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkRebuildable reads what a rebuild needs of an item with 1,000 orders, in tables of other
+// items' orders: the cost is the item's, not the table's.
+func BenchmarkRebuildable(b *testing.B) {
+	for _, others := range []int{0, 30_000, 300_000} {
+		b.Run(fmt.Sprintf("others=%d", others), func(b *testing.B) {
+			books := benchBooks(b)
+			item, other := books.item(flashsale.StockMax, 1), books.item(flashsale.StockMax, 1)
+			books.persist(books.orders(item.ID, benchOrders)...)
+			for range others / benchOrders {
+				books.persist(books.orders(other.ID, benchOrders)...)
+			}
+			books.exec(`ANALYZE orders`)
+			for b.Loop() {
+				if state, err := books.Rebuildable(books.ctx, item.ID); err != nil || len(state.Orders) != benchOrders {
+					b.Fatal(len(state.Orders), err)
+				}
+			}
+		})
+	}
+}

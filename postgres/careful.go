@@ -77,6 +77,17 @@ UPDATE items i SET stock = i.stock - e.units, sequence = greatest(i.sequence, e.
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS e (id, units, sequence)
 WHERE i.id = e.id`
 
+// markRolledBackSQL looks for orders with the sequence of another one.
+const markRolledBackSQL = `
+UPDATE items i SET rolled_back = true
+WHERE NOT i.rolled_back AND EXISTS (
+    SELECT FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+        AS e (order_no, item_id, generation, sequence)
+    JOIN orders o ON o.item_id = e.item_id AND o.generation = e.generation
+        AND o.sequence = e.sequence AND o.order_no <> e.order_no
+    WHERE e.item_id = i.id AND e.generation = i.generation AND e.sequence > 0)
+    AND i.id = ANY ($2)`
+
 const setHoldingsSQL = `
 UPDATE holdings h SET units = e.units
 FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS e (item_id, user_id, units)
@@ -343,7 +354,7 @@ func (c *carefully) admit(ctx context.Context, inserted, refused batch) error {
 			}
 		}
 	}
-	return c.write(ctx, held, over)
+	return c.write(ctx, held, over, slices.Concat(inserted, refused))
 }
 
 // lock takes the rows that admit decides on: holdings first, then items, each in order.
@@ -381,7 +392,7 @@ func (c *carefully) lock(ctx context.Context, inserted, refused batch) (map[hold
 }
 
 // write carries the decisions of admit out, in one round trip.
-func (c *carefully) write(ctx context.Context, held map[holder]int64, over rejection) error {
+func (c *carefully) write(ctx context.Context, held map[holder]int64, over rejection, all batch) error {
 	var rejected int
 	writes := &pgx.Batch{}
 	if len(over.orders) > 0 {
@@ -408,6 +419,8 @@ func (c *carefully) write(ctx context.Context, held map[holder]int64, over rejec
 		sequences = append(sequences, account.sequence)
 	}
 	writes.Queue(takeStockSQL, items, taken, sequences)
+	columns := all.columns()
+	writes.Queue(markRolledBackSQL, columns[0], columns[1], columns[4], columns[5])
 	if err := c.tx.SendBatch(ctx, writes).Close(); err != nil {
 		return err
 	}

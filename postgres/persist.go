@@ -14,18 +14,27 @@ import (
 // items' rows in the order of their ids, whatever plan the UPDATE gets; taken is the one update
 // an item. items_stock is checked on the newest version of the row. An order of an older
 // generation was accepted by a Redis that lost its memory, and its units are on sale again: it
-// makes the stock negative, so that the careful road rejects it.
+// makes the stock negative, so that the careful road rejects it. doubled looks for a sequence that
+// another order of the generation has, which proves that Redis was rolled back; as sequences
+// ascend, there is nothing to look for but where one is not above all that were seen before.
 const (
 	perItem = `per AS (
-    SELECT item_id, generation, count(*) AS orders, sum(quantity) AS units, max(sequence) AS sequence
+    SELECT item_id, generation, count(*) AS orders, sum(quantity) AS units, max(sequence) AS sequence,
+        min(sequence) AS first
     FROM ins GROUP BY item_id, generation
 )`
 	takeStock = `taken AS (
     UPDATE items i
     SET stock = CASE WHEN s.outdated THEN -1 ELSE i.stock - s.units END,
-        sequence = greatest(i.sequence, s.sequence)
+        sequence = greatest(i.sequence, s.sequence), rolled_back = i.rolled_back OR s.doubled
     FROM (SELECT l.id, sum(p.units) AS units, bool_or(p.generation < l.generation) AS outdated,
-                 max(p.sequence) FILTER (WHERE p.generation = l.generation) AS sequence
+                 max(p.sequence) FILTER (WHERE p.generation = l.generation) AS sequence,
+                 bool_or(p.generation = l.generation AND p.first > 0
+                     AND (p.orders > p.sequence - p.first + 1
+                         OR p.first <= l.sequence AND EXISTS (
+                             SELECT FROM ins n JOIN orders o ON o.item_id = n.item_id
+                                 AND o.generation = n.generation AND o.sequence = n.sequence
+                             WHERE n.item_id = l.id))) AS doubled
           FROM locked l JOIN per p ON p.item_id = l.id GROUP BY l.id) s
     WHERE i.id = s.id
 )
@@ -52,7 +61,7 @@ WITH ins AS (
     ORDER BY e.order_no
     RETURNING item_id, generation, sequence, quantity
 ), ` + perItem + `, locked AS (
-    SELECT i.id, i.generation FROM items i WHERE i.id IN (SELECT item_id FROM per)
+    SELECT i.id, i.generation, i.sequence FROM items i WHERE i.id IN (SELECT item_id FROM per)
     ORDER BY i.id FOR NO KEY UPDATE
 ), ` + takeStock
 
@@ -88,7 +97,7 @@ WITH ins AS (` + insertOrders + `
         DO UPDATE SET units = h.units + excluded.units, "limit" = excluded."limit"
     RETURNING 1
 ), ` + perItem + `, locked AS (
-    SELECT i.id, i.generation FROM items i
+    SELECT i.id, i.generation, i.sequence FROM items i
     WHERE (SELECT count(*) FROM held) >= 0 AND i.id IN (SELECT item_id FROM per)
     ORDER BY i.id FOR NO KEY UPDATE
 ), ` + takeStock

@@ -15,7 +15,7 @@ import (
 const GuardedAfterClose = 24 * time.Hour
 
 const guardedSQL = `
-SELECT ` + itemColumns + `, i.sequence
+SELECT ` + itemColumns + `, i.sequence, i.rolled_back
 FROM items i JOIN products p ON p.id = i.product_id
 WHERE i.generation > 0 AND (i.closes_at > now() - make_interval(secs => $1)
     OR EXISTS (SELECT 1 FROM outbox o WHERE o.item_id = i.id))
@@ -26,14 +26,12 @@ ORDER BY i.id`
 func (l *Ledger) Guarded(ctx context.Context) ([]flashsale.GuardedItem, error) {
 	rows, _ := l.pool.Query(ctx, guardedSQL, GuardedAfterClose.Seconds()) // its error comes with the rows
 	guarded, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (g flashsale.GuardedItem, err error) {
-		return g, row.Scan(append(itemFields(&g.Item), &g.Sequence)...)
+		return g, row.Scan(append(itemFields(&g.Item), &g.Sequence, &g.RolledBack)...)
 	})
 	return guarded, classify("guarded items", err)
 }
 
-const liveOrdersSQL = `
-SELECT ` + orderColumns + ` FROM orders
-WHERE item_id = $1 AND status IN ('unpaid', 'paid', 'refunding') ORDER BY order_no`
+const ordersOfItemSQL = `SELECT ` + orderColumns + ` FROM orders WHERE item_id = $1 ORDER BY order_no`
 
 // The number of the next outbox row is drawn while the item is locked, so no restock of this
 // item will ever have a number up to the last one drawn by anybody.
@@ -44,7 +42,7 @@ SELECT id, kind, item_id, coalesce(order_no, 0), coalesce(user_id, ''), quantity
 FROM outbox WHERE item_id = $1 ORDER BY id`
 
 const nextGenerationSQL = `
-UPDATE items SET generation = generation + 1, sequence = 0 WHERE id = $1`
+UPDATE items SET generation = generation + 1, sequence = 0, rolled_back = false WHERE id = $1`
 
 // Rebuild locks an item, so that no order of it is persisted, cancelled or restocked, keeps the
 // relay from carrying anything out, and calls fn with all that Redis ought to hold. If fn
@@ -54,24 +52,16 @@ func (l *Ledger) Rebuild(
 	ctx context.Context, id flashsale.ItemID, fn func(flashsale.RebuildState) (rebuilt bool, err error),
 ) error {
 	return l.transact(ctx, "rebuild item "+id.String(), pgx.TxOptions{}, func(tx pgx.Tx) error {
-		var state flashsale.RebuildState
 		_, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, relayLock)
 		if err != nil {
 			return fmt.Errorf("wait for the relay: %w", err)
 		}
-		if state.Item, err = lockItem(ctx, tx, id); err != nil {
+		if _, err := lockItem(ctx, tx, id); err != nil {
 			return err
 		}
-		rows, _ := tx.Query(ctx, liveOrdersSQL, int64(id)) // its error comes with the rows
-		if state.Orders, err = pgx.CollectRows(rows, scanOrder); err != nil {
-			return fmt.Errorf("live orders: %w", err)
-		}
-		rows, _ = tx.Query(ctx, owedToItemSQL, int64(id))
-		if state.Owed, err = pgx.CollectRows(rows, scanOutboxRow); err != nil {
-			return fmt.Errorf("owed: %w", err)
-		}
-		if err := tx.QueryRow(ctx, lastRestockSQL).Scan(&state.Restock); err != nil {
-			return fmt.Errorf("last restock: %w", err)
+		state, err := rebuildState(ctx, tx, id)
+		if err != nil {
+			return err
 		}
 		rebuilt, err := fn(state)
 		if err != nil || !rebuilt {
@@ -87,6 +77,34 @@ func (l *Ledger) Rebuild(
 		_, err = tx.Exec(ctx, nextGenerationSQL, int64(id))
 		return err
 	})
+}
+
+// Rebuildable returns what [Ledger.Rebuild] would, from one snapshot, and locks nothing.
+func (l *Ledger) Rebuildable(ctx context.Context, id flashsale.ItemID) (state flashsale.RebuildState, err error) {
+	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = l.transact(ctx, "look at item "+id.String(), snapshot, func(tx pgx.Tx) (err error) {
+		state, err = rebuildState(ctx, tx, id)
+		return err
+	})
+	return state, err
+}
+
+func rebuildState(ctx context.Context, tx pgx.Tx, id flashsale.ItemID) (state flashsale.RebuildState, err error) {
+	if state.Item, err = queryItem(ctx, tx, id); err != nil {
+		return state, err
+	}
+	rows, _ := tx.Query(ctx, ordersOfItemSQL, int64(id)) // its error comes with the rows
+	if state.Orders, err = pgx.CollectRows(rows, scanOrder); err != nil {
+		return state, fmt.Errorf("orders: %w", err)
+	}
+	rows, _ = tx.Query(ctx, owedToItemSQL, int64(id))
+	if state.Owed, err = pgx.CollectRows(rows, scanOutboxRow); err != nil {
+		return state, fmt.Errorf("owed: %w", err)
+	}
+	if err := tx.QueryRow(ctx, lastRestockSQL).Scan(&state.Restock); err != nil {
+		return state, fmt.Errorf("last restock: %w", err)
+	}
+	return state, nil
 }
 
 const dueSalesSQL = `

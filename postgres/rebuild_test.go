@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -41,11 +42,14 @@ func TestRebuild(t *testing.T) {
 		return state
 	}
 	state := rebuild(true, errors.New("redis is away"))
-	if state.Item.Stock != 13 || state.Item.Generation != 1 || len(state.Orders) != 2 || len(state.Owed) != 2 {
+	if state.Item.Stock != 13 || state.Item.Generation != 1 || len(state.Orders) != 3 || len(state.Owed) != 2 {
 		t.Errorf("state %+v", state)
 	}
 	if o := state.Orders[0]; o.User != "ann" || o.IdempotencyKey != "key-ann" || o.Quantity != 1 || o.OrderNo != orders[0].OrderNo {
 		t.Errorf("order %+v", o)
+	}
+	if o := state.Orders[2]; o.User != "eve" || o.Status != flashsale.Cancelled || o.IdempotencyKey != "key-eve" {
+		t.Errorf("an order that is over is %+v: its key would be forgotten", o)
 	}
 	if last := state.Owed[len(state.Owed)-1]; last.Kind != flashsale.Restock || state.Restock < last.ID {
 		t.Errorf("restock number %d is below %+v", state.Restock, last)
@@ -65,6 +69,93 @@ func TestRebuild(t *testing.T) {
 	}
 	if err := b.Rebuild(b.ctx, 4711, nil); !errors.Is(err, flashsale.ErrNotFound) {
 		t.Errorf("no item: %v", err)
+	}
+}
+
+// A look before a rebuild waits for nobody and holds nobody up, whatever locks there are.
+func TestRebuildable_NoLocks(t *testing.T) {
+	t.Parallel()
+	b := newBooks(t)
+	item := b.item(10, 1)
+	b.persist(b.orders(item.ID, 3)...)
+	tx := b.begin()
+	for _, sql := range []string{
+		`SELECT FROM items WHERE id = $1 FOR UPDATE`, `SELECT FROM orders WHERE item_id = $1 FOR UPDATE`,
+		`SELECT pg_advisory_xact_lock($1)`,
+	} {
+		key := int64(item.ID)
+		if sql == `SELECT pg_advisory_xact_lock($1)` {
+			key = relayLock
+		}
+		if _, err := tx.Exec(b.ctx, sql, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	state, err := b.Rebuildable(b.ctx, item.ID)
+	if err != nil || len(state.Orders) != 3 || state.Item.Stock != 7 {
+		t.Errorf("%+v, %v", state, err)
+	}
+	if _, err := b.Rebuildable(b.ctx, 4711); !errors.Is(err, flashsale.ErrNotFound) {
+		t.Errorf("no item: %v", err)
+	}
+}
+
+// Two orders with one sequence of a generation prove that Redis was rolled back. It is noticed in
+// the transaction that stores the second, on every road, and stands until the item is rebuilt;
+// both orders are good. Orders that come late or twice prove nothing.
+func TestPersist_RolledBack(t *testing.T) {
+	t.Parallel()
+	b := newBooks(t)
+	for name, c := range map[string]struct {
+		limit   int
+		batches [][]int64 // sequences; a negative one is delivered again
+		want    bool
+	}{
+		"in order":                {1, [][]int64{{1, 2}, {3}}, false},
+		"late":                    {1, [][]int64{{1, 4}, {2, 3}}, false},
+		"redelivered":             {1, [][]int64{{1, 2}, {-2, 3}}, false},
+		"twice":                   {1, [][]int64{{1, 2, 3}, {3, 4}}, true},
+		"twice in a batch":        {1, [][]int64{{1, 2, 2, 3}}, true},
+		"twice, of many":          {3, [][]int64{{1, 2, 3}, {2}}, true},
+		"twice, beside an old":    {1, [][]int64{{1, 2}, {-1, 2}}, true},
+		"twice, beside a refused": {1, [][]int64{{1, 2}, {2, -2, 0}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			item := b.item(10, c.limit)
+			b.exec(`UPDATE items SET generation = 1 WHERE id = $1`, int64(item.ID))
+			bySequence := map[int64]flashsale.Order{}
+			for _, sequences := range c.batches {
+				var batch []flashsale.Order
+				for _, sequence := range sequences {
+					order, again := bySequence[-sequence]
+					if !again {
+						order = b.order(item.ID, fmt.Sprint("user", b.number.Load()), 1)
+						order.Generation, order.Sequence = 1, sequence
+						bySequence[sequence] = order
+					}
+					if sequence == 0 { // a duplicate of the first user: rejected
+						order.User, order.Sequence = bySequence[1].User, 9
+					}
+					batch = append(batch, order)
+				}
+				b.persist(batch...)
+			}
+			rolledBack := func() bool {
+				t.Helper()
+				guarded, err := b.Guarded(b.ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return guarded[len(guarded)-1].RolledBack
+			}
+			if got := rolledBack(); got != c.want {
+				t.Errorf("rolled back: %t, want %t", got, c.want)
+			}
+			err := b.Rebuild(b.ctx, item.ID, func(flashsale.RebuildState) (bool, error) { return true, nil })
+			if err != nil || rolledBack() {
+				t.Errorf("after the rebuild: rolled back: %t, %v", rolledBack(), err)
+			}
+		})
 	}
 }
 

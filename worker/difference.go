@@ -94,7 +94,9 @@ func compare(redis redisItem, ledger flashsale.RebuildState) Difference {
 	}
 	expected := make(map[flashsale.OrderNo]flashsale.Order, len(ledger.Orders))
 	for _, order := range ledger.Orders {
-		expected[order.OrderNo] = order
+		if order.Status.Live() {
+			expected[order.OrderNo] = order
+		}
 	}
 	for _, row := range ledger.Owed {
 		switch row.Kind {

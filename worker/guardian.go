@@ -144,6 +144,8 @@ func (g *guardian) inspect(ctx context.Context) (found inspection, err error) {
 			s.reason = fmt.Sprintf("redis holds generation %d, the ledger %d", account.Generation, item.Generation)
 		case account.Sequence < item.Sequence:
 			s.reason = fmt.Sprintf("redis is at order %d, the ledger has seen %d", account.Sequence, item.Sequence)
+		case item.RolledBack:
+			s.reason = "redis has given one sequence to two orders: it was rolled back"
 		case !found.vouched:
 			s.reason = "redis has restarted"
 		case account.State == engine.StateRebuilding:

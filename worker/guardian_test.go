@@ -686,7 +686,7 @@ func TestDifference_Examples(t *testing.T) {
 	t.Parallel()
 	state := flashsale.RebuildState{Item: flashsale.Item{ID: 1, Generation: 1, Stock: 5}}
 	for n := range 100 {
-		state.Orders = append(state.Orders, flashsale.Order{OrderNo: flashsale.OrderNo(n + 1), User: "ann", Quantity: 1})
+		state.Orders = append(state.Orders, flashsale.Order{Status: flashsale.Unpaid, OrderNo: flashsale.OrderNo(n + 1), User: "ann", Quantity: 1})
 	}
 	d := compare(redisItem{}, state)
 	if d.Intact() || d.Missing != 100 || len(d.Examples) != examplesMax || !strings.HasSuffix(d.String(), "\n  and 80 more") {

@@ -47,19 +47,24 @@ func (l *fakeLedger) Rebuild(_ context.Context, id flashsale.ItemID, fn func(fla
 	return err
 }
 
-func (l *fakeLedger) rebuild(id flashsale.ItemID, fn func(flashsale.RebuildState) (bool, error)) (bool, error) {
+func (l *fakeLedger) Rebuildable(_ context.Context, id flashsale.ItemID) (flashsale.RebuildState, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.rebuildable(id)
+}
+
+// rebuildable needs the lock.
+func (l *fakeLedger) rebuildable(id flashsale.ItemID) (state flashsale.RebuildState, err error) {
 	item := l.items[id]
 	switch {
 	case l.away:
-		return false, errAway
+		return state, errAway
 	case item == nil:
-		return false, flashsale.ErrNotFound
+		return state, flashsale.ErrNotFound
 	}
-	state := flashsale.RebuildState{Item: *item, Restock: l.rows}
+	state = flashsale.RebuildState{Item: *item, Restock: l.rows}
 	for _, order := range l.orders {
-		if order.ItemID == id && order.Status.Live() {
+		if order.ItemID == id {
 			state.Orders = append(state.Orders, order)
 		}
 	}
@@ -67,6 +72,16 @@ func (l *fakeLedger) rebuild(id flashsale.ItemID, fn func(flashsale.RebuildState
 		if row.ItemID == id {
 			state.Owed = append(state.Owed, row)
 		}
+	}
+	return state, nil
+}
+
+func (l *fakeLedger) rebuild(id flashsale.ItemID, fn func(flashsale.RebuildState) (bool, error)) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	state, err := l.rebuildable(id)
+	if err != nil {
+		return false, err
 	}
 	rebuilt, err := fn(state)
 	if err != nil || !rebuilt {
@@ -77,7 +92,7 @@ func (l *fakeLedger) rebuild(id flashsale.ItemID, fn func(flashsale.RebuildState
 			return false, err
 		}
 	}
-	item.Generation++
+	l.items[id].Generation++
 	l.outbox = slices.DeleteFunc(l.outbox, func(row flashsale.OutboxRow) bool { return row.ItemID == id })
 	return true, nil
 }

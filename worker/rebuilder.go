@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -37,6 +38,8 @@ type RebuildLedger interface {
 	// was given. Otherwise it changes nothing. [flashsale.ErrNotFound] for an unknown item.
 	Rebuild(ctx context.Context, id flashsale.ItemID,
 		fn func(state flashsale.RebuildState) (rebuilt bool, err error)) error
+	// Rebuildable returns what Rebuild would hand out, from one snapshot, and locks nothing.
+	Rebuildable(ctx context.Context, id flashsale.ItemID) (flashsale.RebuildState, error)
 }
 
 // RebuildEngine is Redis' side of the engine as a rebuild needs it.
@@ -168,7 +171,8 @@ func (r *rebuilder) finish(ctx context.Context, s suspect) (Difference, error) {
 	}
 	item := state.Item
 	item.Generation++
-	if err := s.fence.Open(ctx, item, state.Orders, state.Restock); err != nil {
+	orders := slices.DeleteFunc(state.Orders, func(o flashsale.Order) bool { return !o.Status.Live() })
+	if err := s.fence.Open(ctx, item, orders, state.Restock); err != nil {
 		return Difference{}, err
 	}
 	difference.Rebuilt = item.Generation
@@ -199,20 +203,20 @@ func (r *rebuilder) read(ctx context.Context, id flashsale.ItemID) (item redisIt
 	return item, err
 }
 
-// peek compares an item without a fence.
+// peek compares an item without a fence and without a lock.
 func (r *rebuilder) peek(ctx context.Context, id flashsale.ItemID) (difference Difference, err error) {
 	redis, err := r.read(ctx, id)
 	if err != nil {
 		return difference, err
 	}
-	err = r.ledger.Rebuild(ctx, id, func(ledger flashsale.RebuildState) (bool, error) {
-		if ledger.Item.Generation == 0 {
-			return false, ErrNotLoaded
-		}
-		difference = compare(redis, ledger)
-		return false, nil
-	})
-	return difference, err
+	ledger, err := r.ledger.Rebuildable(ctx, id)
+	switch {
+	case err != nil:
+		return difference, err
+	case ledger.Item.Generation == 0:
+		return difference, ErrNotLoaded
+	}
+	return compare(redis, ledger), nil
 }
 
 // RebuilderConfig configures a [Rebuilder].
