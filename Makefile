@@ -34,7 +34,7 @@ run: setup ## Run the demo: a real sale on a private Redis and PostgreSQL (more:
 
 .PHONY: test
 test: setup ## Run every test, on real servers, with the race detector
-	@.ci/install gcc wrk
+	@.ci/install gcc wrk haproxy pgbouncer prometheus
 	@$(call in_modules,CGO_ENABLED=1 go test -race -timeout 10m $(ARGS) ./...)
 
 .PHONY: test-faults

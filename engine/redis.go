@@ -2,8 +2,12 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,6 +102,20 @@ func (e *Engine) scanPage(ctx context.Context, key string, cursor uint64) (rueid
 	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
 	defer cancel()
 	return e.client.Do(ctx, e.client.B().Hscan().Key(key).Cursor(cursor).Count(scanCount).Build()).AsScanEntry()
+}
+
+// passing are the codes with which Redis refuses what it will take in a while.
+var passing = []string{"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "NOREPLICAS", "BUSY", "MISCONF"}
+
+// Away reports whether Redis could not be reached or would not serve for the moment, so that the
+// same may succeed in a while: it starts, loads its data, or fails over.
+func Away(err error) bool {
+	if reply, ok := errors.AsType[*rueidis.RedisError](err); ok {
+		code, _, _ := strings.Cut(reply.Error(), " ")
+		return slices.Contains(passing, code)
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func isNil(result rueidis.RedisResult) bool { return rueidis.IsRedisNil(result.Error()) }

@@ -24,11 +24,11 @@ type cli struct {
 
 // stores is where an installation keeps its data.
 type stores struct {
-	RedisURL      string `name:"redis-url" env:"REDIS_URL" required:"" placeholder:"$REDIS_URL" help:"redis://[user:password@]host:port[/db]"`
-	DatabaseURL   string `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"$DATABASE_URL" help:"postgres://user:password@host:port/database"`
-	DatabaseConns int    `name:"database-conns" env:"DATABASE_CONNS" default:"8" help:"Connections to the database at most. Those who need one while all are busy wait for it."`
-	PointsURL     string `name:"points-database-url" env:"POINTS_DATABASE_URL" placeholder:"$POINTS_DATABASE_URL" help:"The points' own database; without it orders cannot be paid with points."`
-	Partitions    int    `env:"PARTITIONS" default:"0" help:"Hash tags over which items are spread; 0 takes what the database has stored, else 1, or 16 on a cluster."`
+	RedisURL       string `name:"redis-url" env:"REDIS_URL" required:"" placeholder:"$REDIS_URL" help:"redis://[user:password@]host:port[/db]"`
+	DatabaseURL    string `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"$DATABASE_URL" help:"postgres://user:password@host:port/database"`
+	PointsURL      string `name:"points-database-url" env:"POINTS_DATABASE_URL" placeholder:"$POINTS_DATABASE_URL" help:"The points' own database; without it orders cannot be paid with points."`
+	databaseLimits `embed:""`
+	Partitions     int `env:"PARTITIONS" default:"0" help:"Hash tags over which items are spread; 0 takes what the database has stored, else 1, or 16 on a cluster."`
 }
 
 // serving is how a server is reached and bounded.
@@ -42,6 +42,7 @@ type serving struct {
 	FlagTTL    time.Duration `env:"FLAG_TTL" default:"500ms" help:"How long a sold-out flag answers before one request asks Redis."`
 	BatchMax   int           `env:"BATCH_MAX" default:"512" help:"Requests that one script call decides at most; 1 turns group commit off."`
 	InFlight   int           `env:"IN_FLIGHT" default:"2" help:"Script calls of one item at once."`
+	limits     `embed:""`
 }
 
 // working is how a worker batches.

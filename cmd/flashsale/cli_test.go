@@ -143,7 +143,7 @@ func TestUsage(t *testing.T) {
 		{nil, `unexpected argument bogus`, []string{"bogus"}},
 		{nil, `unknown flag --bogus`, []string{"audit", "--bogus"}},
 		{nil, `unexpected argument more`, []string{"audit", "more"}},
-		{nil, `expected one of "create", "list"`, []string{"sale"}},
+		{nil, `expected one of "create", "delete"`, []string{"sale"}},
 		{nil, `expected "<sale>"`, []string{"sale", "show"}},
 		{nil, `missing flags: --item=`, []string{"sale", "create", "--name", "x"}},
 		{nil, `missing flags: --name=`, []string{"sale", "create", "--item", "product=x,price_fen=1,stock=1"}},
@@ -176,18 +176,18 @@ func TestStores_Refused(t *testing.T) {
 		{"REDIS_URL=" + evicting.URL(), `maxmemory-policy is "allkeys-lru" and could evict the stock: set it with CONFIG SET maxmemory-policy noeviction`},
 		{"DATABASE_URL=postgres://flashsale:hunter2@127.0.0.1:1/x", `ping postgres: .*(?s:.*)127.0.0.1:1 .*connection refused`},
 		{"DATABASE_URL=mysql://hunter2@localhost", `URL`},
-		{"PARTITIONS=3", `configured for 3 partitions, but this redis was started with 1`},
+		{"PARTITIONS=3", `configured for 3 partitions, but this installation has 1`},
 	} {
 		for _, args := range [][]string{{"serve"}, {"work"}, {"audit"}, {"sale", "show", "1"}} {
-			i.expect([]string{c.env}, exitFailed, `^flashsale: .*`+c.pattern, args...)
+			i.expect([]string{c.env, "START_TIMEOUT=0"}, exitFailed, `(?m)^flashsale: .*`+c.pattern, args...)
 		}
 	}
-	i.expect([]string{"DATABASE_URL=postgres://flashsale:hunter2@127.0.0.1:1/x"}, exitFailed, `connection refused`, "migrate")
+	i.expect([]string{"DATABASE_URL=postgres://flashsale:hunter2@127.0.0.1:1/x", "START_TIMEOUT=0"}, exitFailed, `connection refused`, "migrate")
 	for flag, pattern := range map[string]string{
 		"--batch-max=-1": `BatchMax must be from`, "--in-flight=-1": `InFlight must be`, "--flag-ttl=-1s": `FlagTTL must not be negative`,
 		"--addr=127.0.0.1:99999": `listen for shoppers: `, "--ops-addr=nonsense": `listen for operators: `,
 	} {
-		i.expect([]string{"ADDR=127.0.0.1:0"}, exitFailed, `^flashsale: .*`+pattern, "serve", flag)
+		i.expect([]string{"ADDR=127.0.0.1:0"}, exitFailed, `(?m)^flashsale: .*`+pattern, "serve", flag)
 	}
 	i.expect(nil, exitFailed, `^flashsale: .*BatchSize must be`, "work", "--batch-size=-1")
 }

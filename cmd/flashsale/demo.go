@@ -50,7 +50,7 @@ func (c *demoCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logge
 	if c.Rush < 0 || c.Rush > rushMax {
 		return fmt.Errorf("--rush must be from 1 to %d", rushMax)
 	}
-	c.DevLogin = true
+	c.DevLogin, c.Drain = true, 0 // nobody balances here
 	if c.AdminToken == "" {
 		c.AdminToken = demoLogin
 	}

@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,8 +50,9 @@ const adminToken = "test-admin"
 
 // installation is one Redis and one PostgreSQL with any number of processes on them.
 type installation struct {
-	t   *testing.T
-	env []string
+	t    *testing.T
+	env  []string
+	wrap []string // a command that runs ours, such as a shell that sets limits
 }
 
 func newInstallation(t *testing.T) *installation {
@@ -68,7 +71,7 @@ func newInstallationOver(t *testing.T, redisURL, databaseURL string) *installati
 	i := &installation{t: t, env: []string{
 		"REDIS_URL=" + redisURL, "DATABASE_URL=" + databaseURL,
 		"ADDR=127.0.0.1:0", "OPS_ADDR=127.0.0.1:0", "ADMIN_TOKEN=" + adminToken, "DEV_LOGIN=true",
-		"WORK_OPS_ADDR=127.0.0.1:0",
+		"WORK_OPS_ADDR=127.0.0.1:0", "DRAIN=0", // no balancer has to notice
 	}}
 	i.command(exitOK, "migrate")
 	return i
@@ -88,7 +91,8 @@ func (i *installation) command(wantCode int, args ...string) string {
 }
 
 func (i *installation) exec(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(context.WithoutCancel(i.t.Context()), os.Args[0], args...)
+	line := slices.Concat(i.wrap, []string{os.Args[0]}, args)
+	cmd := exec.CommandContext(context.WithoutCancel(i.t.Context()), line[0], line[1:]...)
 	cmd.Env = append(append(os.Environ(), asCommand+"=1"), i.env...)
 	// A process group of its own, so that a signal to the tests does not reach it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -99,7 +103,8 @@ func (i *installation) exec(args ...string) *exec.Cmd {
 type process struct {
 	t         *testing.T
 	cmd       *exec.Cmd
-	base, ops string // of a server; a worker has ops only
+	base, ops string                // of a server; a worker has ops only
+	ready     <-chan map[string]any // the line that says so
 	exited    chan struct{}
 
 	mu   sync.Mutex
@@ -109,7 +114,16 @@ type process struct {
 // start runs a command until it says that it is ready.
 func (i *installation) start(ready string, args ...string) *process {
 	i.t.Helper()
-	p := &process{t: i.t, cmd: i.exec(args...), exited: make(chan struct{})}
+	p := i.launch(ready, args...)
+	p.await()
+	return p
+}
+
+// launch runs a command, which says that it is ready some time later.
+func (i *installation) launch(ready string, args ...string) *process {
+	i.t.Helper()
+	seen := make(chan map[string]any, 1)
+	p := &process{t: i.t, cmd: i.exec(args...), ready: seen, exited: make(chan struct{})}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		i.t.Fatal(err)
@@ -117,7 +131,6 @@ func (i *installation) start(ready string, args ...string) *process {
 	if err := p.cmd.Start(); err != nil {
 		i.t.Fatal(err)
 	}
-	seen := make(chan map[string]any, 1)
 	go func() {
 		defer close(p.exited)
 		lines := bufio.NewScanner(stderr)
@@ -136,8 +149,14 @@ func (i *installation) start(ready string, args ...string) *process {
 		_ = p.cmd.Wait()
 	}()
 	i.t.Cleanup(func() { p.kill() })
+	return p
+}
+
+// await returns once the process has said that it is ready.
+func (p *process) await() {
+	p.t.Helper()
 	select {
-	case line := <-seen:
+	case line := <-p.ready:
 		if addr, ok := line["addr"].(string); ok {
 			p.base = "http://" + addr
 		}
@@ -145,11 +164,10 @@ func (i *installation) start(ready string, args ...string) *process {
 			p.ops = "http://" + addr
 		}
 	case <-p.exited:
-		i.t.Fatalf("flashsale %s ended:\n%s", strings.Join(args, " "), p.log())
+		p.t.Fatalf("%q ended:\n%s", p.cmd.Args, p.log())
 	case <-time.After(patience):
-		i.t.Fatalf("flashsale %s is not ready:\n%s", strings.Join(args, " "), p.log())
+		p.t.Fatalf("%q is not ready:\n%s", p.cmd.Args, p.log())
 	}
-	return p
 }
 
 func (i *installation) serve() *process { i.t.Helper(); return i.start("serving", "serve") }
@@ -328,4 +346,14 @@ func insist(ctx context.Context, bases func() []string, item flashsale.ItemID, t
 		case <-timer.C:
 		}
 	}
+}
+
+// writeFile writes a file of the test's own and returns its path.
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -11,13 +11,16 @@ import (
 )
 
 type migrateCommand struct {
+	starting    `embed:""`
 	DatabaseURL string `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"$DATABASE_URL" help:"postgres://user:password@host:port/database"`
 	PointsURL   string `name:"points-database-url" env:"POINTS_DATABASE_URL" placeholder:"$POINTS_DATABASE_URL" help:"The points' own database, if there are points."`
 }
 
 // Run creates the schemas, or says that they are there.
 func (c *migrateCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
-	applied, err := migrate(ctx, c.DatabaseURL, logger)
+	applied, err := await(ctx, c.starting, logger, func(ctx context.Context) (bool, error) {
+		return migrate(ctx, c.DatabaseURL, logger)
+	})
 	if err != nil {
 		return err
 	}
@@ -25,7 +28,10 @@ func (c *migrateCommand) Run(ctx context.Context, out io.Writer, logger *slog.Lo
 	if c.PointsURL == "" {
 		return nil
 	}
-	if applied, err = migratePoints(ctx, c.PointsURL); err != nil {
+	applied, err = await(ctx, c.starting, logger, func(ctx context.Context) (bool, error) {
+		return migratePoints(ctx, c.PointsURL)
+	})
+	if err != nil {
 		return err
 	}
 	report(out, "points schema", applied)

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os/signal"
+	"syscall"
 
 	"flashsale/engine"
 	"flashsale/server"
@@ -10,14 +12,17 @@ import (
 )
 
 type serveCommand struct {
-	stores  `embed:""`
-	serving `embed:""`
-	paying  `embed:""`
+	starting `embed:""`
+	stores   `embed:""`
+	serving  `embed:""`
+	paying   `embed:""`
 }
 
 // Run serves until ctx ends: the server drains first, then the pools close.
 func (c *serveCommand) Run(ctx context.Context, logger *slog.Logger) error {
-	r, err := openRooms(ctx, c.stores, logger, c.tune)
+	signal.Ignore(syscall.SIGHUP) // which means nothing here: settings are read once
+	c.ConnsMax = allowFiles(c.ConnsMax, logger)
+	r, err := c.openRooms(ctx, c.stores, logger, c.tune)
 	if err != nil {
 		return err
 	}
@@ -34,9 +39,11 @@ func (c *serveCommand) Run(ctx context.Context, logger *slog.Logger) error {
 
 func (s serving) tune(config *engine.Config) {
 	config.BatchMax, config.InFlight, config.FlagTTL = s.BatchMax, s.InFlight, s.FlagTTL
+	s.limits.tune(config)
 }
 
 type workCommand struct {
+	starting   `embed:""`
 	stores     `embed:""`
 	working    `embed:""`
 	paying     `embed:""`
@@ -47,7 +54,8 @@ type workCommand struct {
 // Run works until ctx ends: what is in hand is persisted and acknowledged, and what is being paid
 // or refunded is finished, first.
 func (c *workCommand) Run(ctx context.Context, logger *slog.Logger) error {
-	r, err := openRooms(ctx, c.stores, logger, numbering)
+	signal.Ignore(syscall.SIGHUP)
+	r, err := c.openRooms(ctx, c.stores, logger, numbering)
 	if err != nil {
 		return err
 	}

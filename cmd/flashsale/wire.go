@@ -72,8 +72,9 @@ func openRooms(ctx context.Context, s stores, logger *slog.Logger, tune func(*en
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	var err error
-	r.ledger, err = postgres.Open(ctx, postgres.Config{URL: s.DatabaseURL, MaxConns: s.DatabaseConns, Logger: logger})
-	if err != nil {
+	database := postgres.Config{URL: s.DatabaseURL, Logger: logger}
+	s.bound(&database)
+	if r.ledger, err = postgres.Open(ctx, database); err != nil {
 		return nil, err
 	}
 	if err := r.ledger.CheckSchema(ctx); err != nil {
@@ -89,7 +90,7 @@ func openRooms(ctx context.Context, s stores, logger *slog.Logger, tune func(*en
 		r.ledger.Close()
 		return nil, err
 	}
-	if err := r.openPoints(ctx, s.PointsURL); err != nil {
+	if err := r.openPoints(ctx, s); err != nil {
 		r.close()
 		return nil, err
 	}
@@ -97,11 +98,13 @@ func openRooms(ctx context.Context, s stores, logger *slog.Logger, tune func(*en
 }
 
 // openPoints connects to the points' database if there is one.
-func (r *rooms) openPoints(ctx context.Context, url string) (err error) {
-	if url == "" {
+func (r *rooms) openPoints(ctx context.Context, s stores) (err error) {
+	if s.PointsURL == "" {
 		return nil
 	}
-	r.points, err = points.Open(ctx, points.Config{URL: url, NextTradeNo: r.engine.NextNumber})
+	r.points, err = points.Open(ctx, points.Config{
+		URL: s.PointsURL, MaxConns: s.Conns, NextTradeNo: r.engine.NextNumber,
+	})
 	if err != nil {
 		return err
 	}
@@ -142,14 +145,14 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 	bound := &boundServer{
 		base: "http://" + listener.Addr().String(), ops: "http://" + opsListener.Addr().String(),
 	}
-	bound.Server, err = server.New(server.Config{
+	config := server.Config{
 		AdminToken: s.AdminToken,
 		Audit: func(ctx context.Context, full bool, progress func(any)) (any, error) {
 			return r.audit(ctx, worker.AuditScope{
 				Full: full, Progress: func(p worker.AuditProgress) { progress(p) },
 			})
 		},
-		Checks:      r.checks(),
+		Checks:      r.checks(true),
 		DevLogin:    s.DevLogin,
 		Durability:  r.engine.Durability,
 		Gatherer:    r.metrics,
@@ -168,7 +171,9 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		Reserver:    through[server.Reserver](r.seams.reserver, r.engine),
 		Sessions:    r.engine,
 		Ways:        ways(r.alipay != nil, r.points != nil),
-	})
+	}
+	s.bound(&config)
+	bound.Server, err = server.New(config)
 	if err != nil {
 		_, _ = listener.Close(), opsListener.Close()
 		return nil, err
@@ -176,11 +181,12 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 	return bound, nil
 }
 
-// checks are what any process of ours needs in order to be ready.
-func (r *rooms) checks() []server.Check {
+// checks are what a process of ours needs in order to be ready. A server sells on while only
+// PostgreSQL is away: a balancer must not empty the shop.
+func (r *rooms) checks(selling bool) []server.Check {
 	return []server.Check{
 		{Name: "redis", Probe: r.engine.Ping},
-		{Name: "postgres", Probe: r.ledger.Ping},
+		{Name: "postgres", Probe: r.ledger.Ping, Degrades: selling},
 	}
 }
 
@@ -198,7 +204,7 @@ func (r *rooms) newOps(addr, adminToken string, checks ...server.Check) (*boundO
 	bound := &boundOps{addr: listener.Addr().String()}
 	bound.Ops, err = server.NewOps(server.OpsConfig{
 		AdminToken: adminToken,
-		Checks:     append(r.checks(), checks...), Durability: r.engine.Durability, Gatherer: r.metrics,
+		Checks:     append(r.checks(false), checks...), Durability: r.engine.Durability, Gatherer: r.metrics,
 		Listener: listener, Logger: r.logger,
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -145,6 +146,33 @@ func Postgres(t testing.TB) string {
 func NewPostgres(t testing.TB) *devstack.Server {
 	t.Helper()
 	return newStack(t, devstack.Config{Postgres: true}).Postgres
+}
+
+// Tool runs a program of the machine beside the test until its end, and returns when it is ready.
+func Tool(t testing.TB, ready func() error, name string, args ...string) *devstack.Tool {
+	t.Helper()
+	tool, err := devstack.StartTool(name, filepath.Join(t.TempDir(), name+".log"), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tool.Stop)
+	Eventually(t, timeout, func() error {
+		if err := tool.Running(); err != nil {
+			t.Fatal(err)
+		}
+		return ready()
+	})
+	return tool
+}
+
+// FreeAddr returns an address of this host on which nobody listens.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	port, err := devstack.FreePort(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 // Dir returns an empty folder for [devstack.Config.Dir], removed at the end of the test. Unlike
