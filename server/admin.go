@@ -72,7 +72,7 @@ func (s *Server) createSale(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	if request.named() {
-		refuse(ctx, problemInvalidField.with("field", "id"))
+		refuse(ctx, problemInvalidField.at("id", []string{"id"}, ""))
 		return
 	}
 	sale := request.sale()
@@ -120,7 +120,7 @@ func (s *Server) deleteSale(ctx *fasthttp.RequestCtx) {
 // refuseSale names the field that is not acceptable, with which the error begins.
 func refuseSale(ctx *fasthttp.RequestCtx, err error) {
 	field, _, _ := strings.Cut(err.Error(), " ")
-	refuse(ctx, problemInvalidField.with("field", field).with("detail", err.Error()))
+	refuse(ctx, problemInvalidField.at(field, pathOf(field), err.Error()))
 }
 
 func (s *Server) preheatSale(ctx *fasthttp.RequestCtx) {
@@ -199,14 +199,14 @@ func (s *Server) restock(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	if request.Add < 1 || request.Add > flashsale.StockMax {
-		refuse(ctx, problemInvalidField.with("field", "add"))
+		refuse(ctx, problemInvalidField.at("add", []string{"add"}, ""))
 		return
 	}
 	call, cancel := context.WithTimeout(s.base, callTimeout)
 	defer cancel()
 	item, err := s.config.Ledger.Restock(call, id, request.Add)
 	if errors.Is(err, flashsale.ErrConflict) { // the total would be out of bounds
-		refuse(ctx, problemInvalidField.with("field", "add"))
+		refuse(ctx, problemInvalidField.at("add", []string{"add"}, ""))
 		return
 	}
 	if err != nil {

@@ -4,8 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
-	"strings"
+	"reflect"
 	"unicode/utf8"
 
 	"github.com/valyala/fasthttp"
@@ -56,19 +55,19 @@ func decodeOddQuantity(body []byte) (int, *problem) {
 	if !utf8.Valid(body) || !json.Valid(body) {
 		return 0, problemMalformedJSON
 	}
-	var members map[string]json.RawMessage
-	if json.Unmarshal(body, &members) != nil || members == nil {
+	if rest := trimSpace(body); rest[0] != '{' {
 		return 0, problemBody
 	}
-	for name := range members {
-		if name != "quantity" {
-			return 0, problemUnknownField.with("field", shorten(name))
-		}
+	var request struct {
+		Quantity json.RawMessage `json:"quantity"`
 	}
-	if len(members) == 0 {
+	if p := checkMembers(body, reflect.TypeOf(request)); p != nil {
+		return 0, p
+	}
+	if json.Unmarshal(body, &request) == nil && request.Quantity == nil {
 		return 1, nil
 	}
-	return 0, problemQuantity // not a number in range, or named twice
+	return 0, problemQuantity // not a number in range
 }
 
 // token takes one token off the front, if it is there.
@@ -107,36 +106,32 @@ func decodeStrict(ctx *fasthttp.RequestCtx, into any) *problem {
 	if rest := trimSpace(body); rest[0] != '{' {
 		return problemBody
 	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(into)
+	if p := checkMembers(body, reflect.TypeOf(into)); p != nil {
+		return p
+	}
+	err := json.Unmarshal(body, into)
 	var wrongType *json.UnmarshalTypeError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &wrongType):
-		return problemInvalidField.with("field", shorten(wrongType.Field))
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return problemMalformedJSON
+		return problemInvalidField.at(wrongType.Field, placeOf(body, wrongType.Offset), "must not be "+wrongType.Value)
 	}
-	// The decoder has no type for an unknown member, only words that end in its quoted name.
-	if _, name, ok := strings.Cut(err.Error(), `unknown field "`); ok {
-		return problemUnknownField.with("field", shorten(strings.TrimSuffix(name, `"`)))
-	}
-	return problemInvalidField
+	return problemInvalidField // of a type that reads its own text, such as an id
 }
 
 // idempotencyKey reads the header, in the quoted form of the IETF draft or bare. The copy
 // outlives the handler.
 func idempotencyKey(header *fasthttp.RequestHeader) (string, *problem) {
-	raw := header.Peek("Idempotency-Key")
-	if len(raw) == 0 {
+	given := header.PeekAll("Idempotency-Key")
+	if len(given) == 0 {
 		return "", nil
 	}
+	raw := given[0]
 	if len(raw) >= 2 && raw[0] == '"' && raw[len(raw)-1] == '"' {
 		raw = raw[1 : len(raw)-1]
 	}
-	if len(raw) > flashsale.IdempotencyKeyLenMax {
+	if len(given) > 1 || len(raw) > flashsale.IdempotencyKeyLenMax {
 		return "", problemIdempotencyKey
 	}
 	key := string(raw)

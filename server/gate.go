@@ -79,9 +79,11 @@ func (g *gate) turnAway(conn net.Conn, p *problem) {
 	number := ^g.turned
 	g.mu.Unlock()
 	_ = conn.SetWriteDeadline(time.Now().Add(turnAwayTimeout))
+	id := appendRequestID(nil, number)
+	body := p.complete(id)
 	_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: %s\r\nRetry-After: %s\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s",
 		p.status, fasthttp.StatusMessage(p.status), typeProblem, p.retryAfter,
-		headerRequestID, appendRequestID(nil, number), len(p.body), p.body)
+		headerRequestID, id, len(body), body)
 }
 
 // enter counts a connection among all.

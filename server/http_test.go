@@ -232,7 +232,8 @@ func FuzzDecodeQuantity(f *testing.F) {
 			}
 			return
 		}
-		if (p.status == 400) != (!json.Valid(body) || p == problemMalformedJSON) || p.status >= 500 {
+		wellFormed := json.Valid(body) && utf8.Valid(body)
+		if !wellFormed && p != problemMalformedJSON || wellFormed && p == problemMalformedJSON || p.status >= 500 {
 			t.Fatalf("%q: %d", body, p.status)
 		}
 	})

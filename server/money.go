@@ -136,13 +136,13 @@ func (s *Server) grantPoints(ctx *fasthttp.RequestCtx) {
 	const pointsMax = 1_000_000_000_000 // of one grant, as the points ledger takes it
 	switch {
 	case !flashsale.ValidUser(request.User):
-		refuse(ctx, problemInvalidField.with("field", "user"))
+		refuse(ctx, problemInvalidField.at("user", []string{"user"}, ""))
 		return
 	case request.Points < 1 || request.Points > pointsMax:
-		refuse(ctx, problemInvalidField.with("field", "points"))
+		refuse(ctx, problemInvalidField.at("points", []string{"points"}, ""))
 		return
 	case !flashsale.ValidIdempotencyKey(request.Ref):
-		refuse(ctx, problemInvalidField.with("field", "ref"))
+		refuse(ctx, problemInvalidField.at("ref", []string{"ref"}, ""))
 		return
 	case s.config.Payments == nil:
 		refuse(ctx, problemMethodMissing)

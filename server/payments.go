@@ -33,7 +33,7 @@ func (s *Server) createPayment(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		return
 	}
 	if request.Method != flashsale.Alipay && request.Method != flashsale.Points {
-		refuse(ctx, problemInvalidField.with("field", "method"))
+		refuse(ctx, problemInvalidField.at("method", []string{"method"}, ""))
 		return
 	}
 	if s.config.Payments == nil {
@@ -63,7 +63,7 @@ func (s *Server) createRefund(ctx *fasthttp.RequestCtx, user flashsale.User) {
 	}
 	request.Reason = foldLines.Replace(request.Reason)
 	if !validReason(request.Reason) {
-		refuse(ctx, problemInvalidField.with("field", "reason"))
+		refuse(ctx, problemInvalidField.at("reason", []string{"reason"}, ""))
 		return
 	}
 	if s.config.Payments == nil {

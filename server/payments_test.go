@@ -135,7 +135,7 @@ func TestPayments_Outcomes(t *testing.T) {
 		f.settlement = flashsale.Settlement{Outcome: c.outcome, PayURL: c.url, Order: flashsale.Order{OrderNo: 42, Status: c.status}}
 		f.err = c.err
 		response := b.call("POST", "/v1/orders/42/"+c.call, map[string]string{"payments": `{"method":"points"}`, "refunds": ""}[c.call], as("ann")...)
-		if got := strconv.Itoa(response.StatusCode()) + " " + string(response.Body()); got != c.want {
+		if got := strconv.Itoa(response.StatusCode()) + " " + particular(response); got != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)
 		}
 	}

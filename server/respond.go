@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net"
@@ -21,7 +22,7 @@ const (
 type problem struct {
 	status     int
 	retryAfter []byte // seconds; nil: no such header
-	body       []byte // complete; problems with further members put them before the last brace
+	body       []byte // an object without its end: further members, and the request's id, follow
 }
 
 // The table of everything that can be refused. Codes are stable; texts are not.
@@ -75,6 +76,9 @@ var (
 	problemBody             = refusal(422, "invalid_body", "The body must be a JSON object.")
 	problemUnknownField     = refusal(422, "unknown_field", "The body has a member that is not known.")
 	problemInvalidField     = refusal(422, "invalid_field", "A member of the body is not acceptable.")
+	problemFieldTwice       = refusal(400, "repeated_field", "A member of the body was given more than once.")
+	problemFieldCase        = refusal(400, "misspelt_field", "A member of the body is known in another case only.")
+	problemVersion          = refusal(505, "http_version_not_supported", "This is neither HTTP/1.1 nor HTTP/1.0.")
 	problemQuantity         = refusal(422, "invalid_quantity", "quantity is a whole number from 1 to 10000.")
 	problemHeadersTooLarge  = refusal(431, "headers_too_large", "The request line and headers are too large.")
 	problemInternal         = refusal(500, "internal", "This is a fault of the server.")
@@ -118,13 +122,16 @@ var paymentProblems = [...]*problem{
 	flashsale.PaymentRefused:     problemPaymentRefused,
 }
 
+// typePage is where the type of a problem leads: the page that tells of its code.
+const typePage = "/docs/api.md#"
+
 func refusal(status int, code, title string) *problem {
-	body := append([]byte(`{"status":`), strconv.Itoa(status)...)
+	body := append([]byte(`{"type":"`+typePage), code...)
+	body = append(append(body, `","status":`...), strconv.Itoa(status)...)
 	body = append(body, `,"code":"`...)
 	body = append(body, code...)
 	body = append(body, `","title":`...)
-	body = appendString(body, title)
-	return &problem{status: status, body: append(body, '}')}
+	return &problem{status: status, body: appendString(body, title)}
 }
 
 func later(status int, code, title string, seconds int) *problem {
@@ -136,13 +143,36 @@ func later(status int, code, title string, seconds int) *problem {
 // with returns a copy of the problem with one further member.
 func (p *problem) with(name, value string) *problem {
 	more := *p
-	more.body = append(appendString(p.open(nil, name), value), '}')
+	more.body = appendString(p.open(nil, name), value)
 	return &more
+}
+
+// at returns a copy of the problem that says which member of the body it is about, and why if that
+// is known.
+func (p *problem) at(field string, path []string, why string) *problem {
+	more := p.with("field", shorten(field))
+	if why != "" {
+		more = more.with("detail", why)
+	}
+	more.body = appendString(append(more.open(nil, "errors"), `[{"pointer":`...), pointer(path))
+	if why != "" {
+		more.body = appendString(append(more.body, `,"detail":`...), why)
+	}
+	more.body = append(more.body, `}]`...)
+	return more
+}
+
+// instance is the member that names this one occurrence; the log names it alike.
+const instance = `,"instance":"urn:flashsale:request:`
+
+// complete returns the body of an answer to a request.
+func (p *problem) complete(id []byte) []byte {
+	return append(append(append(bytes.Clone(p.body), instance...), id...), `"}`...)
 }
 
 // open appends the problem up to the value of one further member.
 func (p *problem) open(dst []byte, name string) []byte {
-	dst = append(dst, p.body[:len(p.body)-1]...)
+	dst = append(dst, p.body...)
 	dst = append(dst, `,"`...)
 	dst = append(dst, name...)
 	return append(dst, `":`...)
@@ -172,7 +202,15 @@ func beginAnswer(ctx *fasthttp.RequestCtx) {
 // refuse answers with the problem as it stands in the table.
 func refuse(ctx *fasthttp.RequestCtx, p *problem) {
 	refuseHeader(ctx, p)
-	ctx.Response.SetBodyRaw(p.body)
+	ctx.Response.SetBody(p.body)
+	endProblem(ctx)
+}
+
+// endProblem ends the body of a problem.
+func endProblem(ctx *fasthttp.RequestCtx) {
+	ctx.Response.AppendBodyString(instance)
+	ctx.Response.AppendBody(requestID(ctx))
+	ctx.Response.AppendBodyString(`"}`)
 }
 
 // refuseOrder answers with the problem and the order that it is about, if known.
@@ -185,7 +223,8 @@ func refuseOrder(ctx *fasthttp.RequestCtx, p *problem, no flashsale.OrderNo) {
 	var buf [256]byte
 	body := append(p.open(buf[:0], "order_no"), '"')
 	body = strconv.AppendInt(body, int64(no), 10)
-	ctx.Response.SetBody(append(body, `"}`...))
+	ctx.Response.SetBody(append(body, '"'))
+	endProblem(ctx)
 }
 
 // refuseUntil answers with the problem and the moment at which the item opens.
@@ -197,7 +236,8 @@ func refuseUntil(ctx *fasthttp.RequestCtx, p *problem, opensAt time.Time) {
 	refuseHeader(ctx, p)
 	var buf [256]byte
 	body := strconv.AppendInt(p.open(buf[:0], "opens_at_ms"), opensAt.UnixMilli(), 10)
-	ctx.Response.SetBody(append(body, '}'))
+	ctx.Response.SetBody(body)
+	endProblem(ctx)
 }
 
 func refuseHeader(ctx *fasthttp.RequestCtx, p *problem) {

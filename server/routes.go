@@ -10,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"flashsale"
+	"flashsale/docs"
 )
 
 // routePublic builds what shoppers reach.
@@ -38,6 +39,7 @@ func (s *Server) routePublic() fasthttp.RequestHandler {
 	handle("POST", "/v1/orders/{order_no}/refunds", s.requireUser(s.createRefund), "item")
 	handle("POST", "/v1/payments/alipay/notify", s.alipayNotify)
 	handle("GET", "/v1/payments/alipay/return", s.alipayReturn, anyQuery)
+	handle("GET", "/docs/api.md", cacheable(getPage))
 	handle("GET", "/v1/points", s.requireUser(s.getPoints), "before", "limit")
 
 	other := s.measured("other", fasthttp.RequestHandler(func(ctx *fasthttp.RequestCtx) { refuse(ctx, problemNotFound) }))
@@ -81,6 +83,12 @@ func newRouter() *router.Router {
 	return r
 }
 
+// getPage answers with the page to which the types of problems lead.
+func getPage(ctx *fasthttp.RequestCtx) {
+	ctx.Response.Header.SetContentType("text/markdown; charset=utf-8")
+	ctx.Response.SetBodyRaw(docs.API)
+}
+
 // answerOptions answers with the methods of an address, which the router has put into Allow.
 func answerOptions(ctx *fasthttp.RequestCtx) {
 	ctx.Response.Header.SetStatusCode(fasthttp.StatusNoContent)
@@ -102,6 +110,11 @@ func guarded(faults *faultLog, panicked func(), next fasthttp.RequestHandler) fa
 				refuse(ctx, problemInternal)
 			}
 		}()
+		if p := misframed(&ctx.Request.Header); p != nil {
+			ctx.SetConnectionClose()
+			refuse(ctx, p)
+			return
+		}
 		next(ctx)
 	}
 }

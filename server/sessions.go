@@ -19,7 +19,7 @@ func (s *Server) createSession(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	if !flashsale.ValidUser(request.User) {
-		refuse(ctx, problemInvalidField.with("field", "user"))
+		refuse(ctx, problemInvalidField.at("user", []string{"user"}, ""))
 		return
 	}
 	call, cancel := context.WithTimeout(s.base, callTimeout)

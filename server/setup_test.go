@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -481,16 +482,27 @@ var bearer = []string{"Authorization", "Bearer admin-secret"}
 // code returns the stable code of a problem, or the status of anything else.
 func code(response *fasthttp.Response) string {
 	var p struct {
-		Code   string `json:"code"`
-		Status int    `json:"status"`
+		Type     string `json:"type"`
+		Code     string `json:"code"`
+		Status   int    `json:"status"`
+		Instance string `json:"instance"`
 	}
 	if err := json.Unmarshal(response.Body(), &p); err != nil || p.Code == "" {
 		return strconv.Itoa(response.StatusCode())
 	}
-	if p.Status != response.StatusCode() || string(response.Header.ContentType()) != typeProblem {
+	if p.Status != response.StatusCode() || string(response.Header.ContentType()) != typeProblem ||
+		p.Type != "/docs/api.md#"+p.Code || p.Instance != "urn:flashsale:request:"+string(response.Header.Peek("X-Request-Id")) {
 		return fmt.Sprintf("inconsistent: %d %s %s", response.StatusCode(), response.Header.ContentType(), response.Body())
 	}
 	return fmt.Sprintf("%d %s", p.Status, p.Code)
+}
+
+// general is what every problem says: where its code is explained, and which answer it is.
+var general = regexp.MustCompile(`"type":"/docs/api\.md#[a-z_]+",|,"instance":"urn:flashsale:request:[^"]+"`)
+
+// particular is the body of an answer without that.
+func particular(response *fasthttp.Response) string {
+	return general.ReplaceAllString(string(response.Body()), "")
 }
 
 // orderAt makes an order number as if drawn at a moment.

@@ -89,10 +89,12 @@ func TestAPI_BadInput(t *testing.T) {
 			"422 invalid_quantity": {
 				`{"quantity":0}`, `{"quantity":-1}`, `{"quantity":1.5}`, `{"quantity":1e3}`, `{"quantity":"1"}`,
 				`{"quantity":null}`, `{"quantity":true}`, `{"quantity":[]}`, `{"quantity":{}}`, `{"quantity":10001}`,
-				`{"quantity":99999999999999999999}`, `{"quantity":1,"quantity":2}`, `{"quantity":` + deep + `}`,
+				`{"quantity":99999999999999999999}`, `{"quantity":` + deep + `}`,
 			},
+			"400 repeated_field": {`{"quantity":1,"quantity":2}`, `{"quantity":1,"quantity":1}`},
+			"400 misspelt_field": {`{"Quantity":1}`, `{"quantity":1,"QUANTITY":1}`},
 			"422 unknown_field": {
-				`{"qty":1}`, `{"quantity":1,"user":"ann"}`, `{"quantity":1,"price_fen":1}`, `{"Quantity":1}`,
+				`{"qty":1}`, `{"quantity":1,"user":"ann"}`, `{"quantity":1,"price_fen":1}`,
 				`{"\u0000":1}`, `{"` + strings.Repeat("x", 1000) + `":1}`,
 			},
 		} {

@@ -27,6 +27,11 @@ func TestDocs_ProblemCodes(t *testing.T) {
 		told[row[1]+" "+row[2]] = true
 	}
 	compare(t, "problem", known, told)
+	for problem := range known { // where its type leads
+		if _, code, _ := strings.Cut(problem, " "); strings.Count(readPage(t), `<a id="`+code+`"></a>`) != 1 {
+			t.Errorf("%s has no anchor of its own for %s", apiPage, code)
+		}
+	}
 }
 
 // Protects it from naming calls that do not exist, and from leaving one out.

@@ -1,0 +1,9 @@
+// Package docs holds the pages that a server hands out itself: what its answers refer to.
+package docs
+
+import _ "embed"
+
+// API is the page on the HTTP API, to which the type of every problem leads.
+//
+//go:embed api.md
+var API []byte
