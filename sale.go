@@ -31,6 +31,10 @@ const (
 	DefaultTimeout = 15 * time.Minute // pay timeout of an item that names none
 )
 
+// KeptAfterClose is how long after its close an item stays in Redis: idempotency keys name their
+// orders until then, and what comes late finds its account.
+const KeptAfterClose = 24 * time.Hour
+
 // Sale is a timed event.
 type Sale struct {
 	ID       SaleID

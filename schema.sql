@@ -121,7 +121,7 @@ CREATE TABLE discarded (
 -- Redis: the audit compares them for ever. digest is a sum over what never changes of an order;
 -- orders that were rejected are left out, since one may still come too late.
 CREATE TABLE seals (
-    item_id    bigint NOT NULL REFERENCES items (id),
+    item_id    bigint NOT NULL,
     generation bigint NOT NULL,
     orders     bigint NOT NULL,
     digest     bigint NOT NULL,

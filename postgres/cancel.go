@@ -22,7 +22,8 @@ const (
 )
 
 // giveBack follows a CTE gone with the orders that this statement ends: their units go back to
-// their holders' allowance and to the stock, and their releases are owed. Asking for held's
+// their holders' allowance and to the stock, and their releases are owed, unless the item has left
+// Redis. Asking for held's
 // count first makes it lock holdings before items.
 const giveBack = `
 , shares AS (
@@ -39,7 +40,7 @@ const giveBack = `
 ), sums AS (
     SELECT item_id, sum(quantity) AS units FROM gone GROUP BY item_id
 ), locked AS (
-    SELECT i.id FROM items i
+    SELECT i.id, i.retired_at FROM items i
     WHERE (SELECT count(*) FROM held) >= 0 AND i.id IN (SELECT item_id FROM sums)
     ORDER BY i.id FOR NO KEY UPDATE
 ), returned AS (
@@ -47,7 +48,8 @@ const giveBack = `
     FROM sums s JOIN locked l ON l.id = s.item_id WHERE i.id = l.id
 ), owed AS (
     INSERT INTO outbox (kind, item_id, order_no, quantity, user_id)
-    SELECT 'release', item_id, order_no, quantity, user_id FROM gone ORDER BY order_no
+    SELECT 'release', g.item_id, g.order_no, g.quantity, g.user_id
+    FROM gone g JOIN locked l ON l.id = g.item_id WHERE l.retired_at IS NULL ORDER BY g.order_no
 )
 SELECT ` + orderColumns + ` FROM gone ORDER BY order_no`
 

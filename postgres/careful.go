@@ -24,11 +24,11 @@ LEFT JOIN items i ON i.id = e.item_id
 ORDER BY e.place`
 
 // oweRelease ends a statement whose CTE refused names the orders that became rejected. An item
-// that does not exist has nothing to give back to.
+// that does not exist, or that has left Redis, has nothing to give back to.
 const oweRelease = `owed AS (
     INSERT INTO outbox (kind, item_id, order_no, quantity, user_id)
     SELECT 'release', r.item_id, r.order_no, r.quantity, r.user_id
-    FROM refused r JOIN items i ON i.id = r.item_id
+    FROM refused r JOIN items i ON i.id = r.item_id AND i.retired_at IS NULL
     ORDER BY r.order_no
     ON CONFLICT DO NOTHING
 )

@@ -12,7 +12,7 @@ import (
 
 // GuardedAfterClose is how long after its close an item is still watched over: what is still in
 // the stream then, or paid late, needs its account in Redis.
-const GuardedAfterClose = 24 * time.Hour
+const GuardedAfterClose = flashsale.KeptAfterClose
 
 const guardedSQL = `
 SELECT ` + itemColumns + `, i.sequence, i.rolled_back
@@ -42,7 +42,8 @@ SELECT id, kind, item_id, coalesce(order_no, 0), coalesce(user_id, ''), quantity
 FROM outbox WHERE item_id = $1 ORDER BY id`
 
 const nextGenerationSQL = `
-UPDATE items SET generation = generation + 1, sequence = 0, rolled_back = false WHERE id = $1`
+UPDATE items SET generation = generation + 1, sequence = 0, rolled_back = false, retired_at = NULL
+WHERE id = $1`
 
 // Rebuild locks an item, so that no order of it is persisted, cancelled or restocked, keeps the
 // relay from carrying anything out, and calls fn with all that Redis ought to hold. If fn

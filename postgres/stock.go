@@ -50,6 +50,11 @@ func (l *Ledger) SetPaused(
 		})
 }
 
+// An item that has left Redis is owed nothing.
+const oweChangeSQL = `
+INSERT INTO outbox (kind, item_id, quantity)
+SELECT $1, id, $3 FROM items WHERE id = $2 AND retired_at IS NULL`
+
 // change runs fn on a locked item and writes the outbox row that it owes. The row's id is drawn
 // while the item is locked, so the rows of an item are in the order of its changes.
 func (l *Ledger) change(
@@ -65,8 +70,7 @@ func (l *Ledger) change(
 			return err
 		}
 		item = locked
-		_, err = tx.Exec(ctx, `INSERT INTO outbox (kind, item_id, quantity) VALUES ($1, $2, $3)`,
-			string(kind), int64(id), quantity)
+		_, err = tx.Exec(ctx, oweChangeSQL, string(kind), int64(id), quantity)
 		return err
 	})
 	if err != nil {

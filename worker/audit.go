@@ -201,7 +201,7 @@ func (a *Auditor) audit(ctx context.Context, scope AuditScope) (Report, error) {
 			break
 		}
 		after = items[len(items)-1].ID
-		if err := a.prove(ctx, items, r, &progress); err != nil {
+		if err := a.prove(ctx, items, &progress, r.item); err != nil {
 			return Report{}, err
 		}
 	}
@@ -239,8 +239,11 @@ func (a *Auditor) settle(ctx context.Context) (first motion, err error) {
 	}
 }
 
-// prove looks at the items until each is right, or wrong in the same way twice in a row.
-func (a *Auditor) prove(ctx context.Context, items []flashsale.Item, r *reporter, progress *progress) error {
+// prove looks at the items until each is right, or wrong in the same way twice in a row, and then
+// calls done with the last look and what is wrong.
+func (a *Auditor) prove(ctx context.Context, items []flashsale.Item, progress *progress,
+	done func(*examination, findings),
+) error {
 	var before map[flashsale.ItemID]findings
 	for look := 1; len(items) > 0; look++ {
 		seen, err := a.look(ctx, items, progress)
@@ -256,7 +259,7 @@ func (a *Auditor) prove(ctx context.Context, items []flashsale.Item, r *reporter
 				again = append(again, items[n])
 				continue
 			}
-			r.item(e, confirmed)
+			done(e, confirmed)
 			progress.item()
 		}
 		items, before = again, suspect

@@ -28,6 +28,7 @@ const (
 	DefaultPersistTimeout  = 30 * time.Second
 	DefaultPreheatBefore   = 5 * time.Minute
 	DefaultRelayEvery      = 250 * time.Millisecond
+	DefaultRetireEvery     = time.Minute
 
 	BatchSizeMax     = 5000 // what lua/ack.lua promises to take
 	BlockMax         = time.Second
@@ -100,6 +101,9 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// RelayEvery is how often the outbox is read when nothing wakes the relay. Default 250 ms.
 	RelayEvery time.Duration
+	// RetireEvery is how often items that closed a day ago are looked for, to take them out of
+	// Redis; negative: never. Default 1 min.
+	RetireEvery time.Duration
 	// Trades ends payments under way before their orders are cancelled. nil: there are none.
 	Trades Trades
 }
@@ -120,6 +124,7 @@ func (c Config) withDefaults() Config {
 	c.PersistTimeout = cmp.Or(c.PersistTimeout, DefaultPersistTimeout)
 	c.PreheatBefore = cmp.Or(c.PreheatBefore, DefaultPreheatBefore)
 	c.RelayEvery = cmp.Or(c.RelayEvery, DefaultRelayEvery)
+	c.RetireEvery = cmp.Or(c.RetireEvery, DefaultRetireEvery)
 	if c.Consumer == "" {
 		c.Consumer, _ = os.Hostname() // an empty name is refused below
 	}

@@ -128,14 +128,14 @@ func (l *fakeLedger) SetPaused(_ context.Context, id flashsale.ItemID, paused bo
 	return *item, nil
 }
 
-func (l *fakeLedger) AuditItems(_ context.Context, after flashsale.ItemID, limit int, _ bool) (items []flashsale.Item, err error) {
+func (l *fakeLedger) AuditItems(_ context.Context, after flashsale.ItemID, limit int, all bool) (items []flashsale.Item, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.away {
 		return nil, errAway
 	}
 	for _, id := range slices.Sorted(maps.Keys(l.items)) {
-		if id > after && len(items) < limit {
+		if id > after && len(items) < limit && (all || !l.retired[id]) {
 			items = append(items, *l.items[id])
 		}
 	}
@@ -162,7 +162,7 @@ func (l *fakeLedger) books(id flashsale.ItemID, asked []flashsale.OrderNo) (book
 	books = flashsale.ItemBooks{
 		Item: *l.items[id], Seals: l.seals[id], Discarded: l.discarded[id], Unknown: make(map[flashsale.OrderNo]bool), Holdings: true,
 	}
-	books.Sequence = l.sequence(books.Item)
+	books.Sequence, books.Retired = l.sequence(books.Item), l.retired[id]
 	for _, row := range l.outbox {
 		if row.ItemID == id {
 			books.Owed = append(books.Owed, row)
@@ -201,6 +201,29 @@ func (l *fakeLedger) Owed(context.Context) (int64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return int64(len(l.outbox)), nil
+}
+
+func (l *fakeLedger) Retirable(_ context.Context, after flashsale.ItemID, _ int) (items []flashsale.Item, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(l.items)) {
+		item := l.items[id]
+		owed := slices.ContainsFunc(l.outbox, func(row flashsale.OutboxRow) bool { return row.ItemID == id })
+		if id > after && !l.retired[id] && !owed && time.Since(item.ClosesAt) > flashsale.KeptAfterClose {
+			items = append(items, *item)
+		}
+	}
+	return items, nil
+}
+
+func (l *fakeLedger) Retire(_ context.Context, id flashsale.ItemID, _, sequence int64, seals map[int64]flashsale.Seal) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sequence(*l.items[id]) != sequence {
+		return false, nil
+	}
+	l.retired[id], l.seals[id] = true, seals
+	return true, nil
 }
 
 func (l *fakeLedger) Seal(_ context.Context, id flashsale.ItemID, generation int64, seal flashsale.Seal) error {

@@ -74,6 +74,7 @@ func (s *setup) config() Config {
 		Ledger:        s.ledger,
 		Logger:        slog.New(slog.DiscardHandler),
 		PreheatBefore: -1,
+		RetireEvery:   -1,
 		RedisURL:      s.url,
 		Registerer:    prometheus.NewRegistry(),
 		RelayEvery:    20 * time.Millisecond,
@@ -213,6 +214,7 @@ type fakeLedger struct {
 	rows      int64
 	last      map[holder]flashsale.OrderNo // the newest order that was not refused
 	discarded map[flashsale.ItemID][]flashsale.Discarded
+	retired   map[flashsale.ItemID]bool
 	seals     map[flashsale.ItemID]map[int64]flashsale.Seal
 	away      bool
 	persists  int
@@ -231,6 +233,7 @@ func newFakeLedger() *fakeLedger {
 		applied:   make(map[flashsale.OrderNo]int),
 		last:      make(map[holder]flashsale.OrderNo),
 		discarded: make(map[flashsale.ItemID][]flashsale.Discarded),
+		retired:   make(map[flashsale.ItemID]bool),
 		seals:     make(map[flashsale.ItemID]map[int64]flashsale.Seal),
 	}
 	l.addItem(1, 1_000_000)

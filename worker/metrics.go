@@ -28,6 +28,7 @@ type metrics struct {
 	rebuilt      prometheus.Counter
 	preheated    prometheus.Counter
 	paused       prometheus.Counter
+	retired      prometheus.Counter
 	relayed      *prometheus.CounterVec // by kind
 	faults       *prometheus.CounterVec // by component
 
@@ -77,6 +78,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		preheated: counter("flashsale_preheated_sales_total", "Sales loaded into Redis on schedule."),
 		paused: counter("flashsale_audit_pauses_total",
 			"Items paused because the audit found them oversold. Each waits for an operator."),
+		retired: counter("flashsale_retired_items_total", "Items that have left Redis for good, a day after their close."),
 		relayed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flashsale_outbox_relayed_total",
 			Help: "Outbox rows whose effect on Redis was carried out.",
@@ -116,7 +118,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.batchSize, m.persistSeconds, m.persisted, m.rejected, m.cancelled, m.deadLettered, m.lost,
-		m.claimed, m.rebuilt, m.preheated, m.paused, m.relayed, m.faults, m.streamLength, m.streamLag, m.streamPending, m.deadLength, m.stands,
+		m.claimed, m.rebuilt, m.preheated, m.paused, m.retired, m.relayed, m.faults, m.streamLength, m.streamLag, m.streamPending, m.deadLength, m.stands,
 		m.outbox, m.outboxWaiting, m.suspects, m.audited, m.gap, m.broken,
 	} {
 		errs = append(errs, registerer.Register(c))

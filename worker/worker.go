@@ -19,6 +19,7 @@ type Ledger interface {
 	Outbox
 	Deadlines
 	GuardLedger
+	RetireLedger
 	ScheduleLedger
 	WatchLedger
 }
@@ -38,6 +39,7 @@ type Engine interface {
 	AuditEngine
 	GuardEngine
 	PreheatEngine
+	RetireEngine
 }
 
 // Worker runs the components behind the sale.
@@ -146,11 +148,15 @@ func (w *Worker) Run(ctx context.Context) error {
 		scheduler := newScheduler(w.config, locks, w.metrics, w.scheduleWake)
 		others.Go(func() { scheduler.run(ctx, work) })
 	}
+	auditor := newAuditor(AuditorConfig{
+		Engine: w.config.Engine, Ledger: w.config.Ledger, Money: w.config.Money,
+		Partitions: w.config.Partitions,
+	}.withDefaults(), client)
+	if w.config.RetireEvery > 0 {
+		retirer := newRetirer(w.config, auditor, locks, w.metrics)
+		others.Go(func() { retirer.run(ctx) })
+	}
 	if w.config.AuditEvery > 0 {
-		auditor := newAuditor(AuditorConfig{
-			Engine: w.config.Engine, Ledger: w.config.Ledger, Money: w.config.Money,
-			Partitions: w.config.Partitions,
-		}.withDefaults(), client)
 		watcher := newAuditWatcher(w.config, auditor, locks, w.metrics)
 		others.Go(func() { watcher.run(ctx) })
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,7 @@ func newOperations(t *testing.T) *operations {
 	o.client = o.redisClient()
 	o.command(exitOK, "sale", "create", "--name", "old", "--duration", "1s",
 		"--item", "product=old thing,price_fen=1,stock=5", "--preheat")
+	o.age(1)
 	o.item = o.sell(50, "limit=2")
 	o.node = o.serve()
 	worker := o.work("a")
@@ -114,6 +116,19 @@ func newOperations(t *testing.T) *operations {
 	}
 	o.auditClean()
 	return o
+}
+
+// age makes an item one that was sold long ago, in both stores.
+func (o *operations) age(item flashsale.ItemID) {
+	o.t.Helper()
+	_, err := o.database().Exec(o.t.Context(),
+		`UPDATE items SET opens_at = '2020-01-01 00:00Z', closes_at = '2020-01-01 01:00Z' WHERE id = $1`, int64(item))
+	if err == nil {
+		err = o.client.HSet(o.t.Context(), engine.ItemKey(0, item), "opens_at_ms", 1577836800000, "closes_at_ms", 1577840400000).Err()
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
 }
 
 // onPath returns a folder with a `flashsale` that is this test binary.
@@ -217,17 +232,23 @@ func (o *operations) plantDeadLetter() {
 	o.t.Helper()
 	const order, user = "900000000000000001", "spoiled"
 	ctx, account := o.t.Context(), engine.ItemKey(0, o.item)
-	generation, err := o.client.HGet(ctx, account, "gen").Result()
+	counted, err := o.client.HMGet(ctx, account, "gen", "seq").Result()
 	if err != nil {
 		o.t.Fatal(err)
 	}
+	generation := counted[0].(string)
+	last, err := strconv.ParseInt(counted[1].(string), 10, 64)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	sequence := strconv.FormatInt(last+1, 10)
 	_, err = o.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		p.HIncrBy(ctx, account, "stock", -1)
 		p.HIncrBy(ctx, account, "seq", 1)
 		p.HSet(ctx, engine.BuyersKey(0, o.item), user, order+" 1 ")
 		p.XAdd(ctx, &redis.XAddArgs{Stream: engine.OrdersKey(0), Values: []string{
 			"order", order, "item", o.item.String(), "user", user, "qty", "one",
-			"gen", generation, "seq", "11", "at_ms", "1700000000000",
+			"gen", generation, "seq", sequence, "at_ms", "1700000000000",
 		}})
 		return nil
 	})
