@@ -40,7 +40,7 @@ test: setup ## Run every test, on real servers, with the race detector
 .PHONY: test-faults
 test-faults: setup ## Kill processes and servers at every point between two steps, 20 times each (ROUNDS=20)
 	@.ci/install gcc
-	FLASHSALE_FAULTS=$(or $(ROUNDS),20) CGO_ENABLED=1 go test -race -timeout 60m -count=1 -v -run 'Faults|Killed' ./cmd/flashsale $(ARGS)
+	FLASHSALE_FAULTS=$(or $(ROUNDS),20) FLASHSALE_PAGES=20000 FLASHSALE_PAID=10000 CGO_ENABLED=1 go test -race -timeout 60m -count=1 -v -run 'Faults|Killed|CloseDue_Many' ./cmd/flashsale $(ARGS)
 
 .PHONY: bench
 bench: setup ## Measure everything and write bench-report/report.html (more: ARGS="--only ratios")

@@ -19,6 +19,7 @@ type Desk struct {
 	config  Config
 	gate    *gate
 	metrics *metrics
+	pace    *pace
 }
 
 // New checks the configuration and registers the metrics.
@@ -31,7 +32,7 @@ func New(config Config) (*Desk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pay: register metrics: %w", err)
 	}
-	return &Desk{config: config, gate: newGate(config.NoticesMax), metrics: metrics}, nil
+	return &Desk{config: config, gate: newGate(config.NoticesMax), metrics: metrics, pace: newPace(config.AtOnce)}, nil
 }
 
 // Start begins to pay an order of a user. With Alipay the shopper then pays at the address that

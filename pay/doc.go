@@ -30,8 +30,8 @@
 //
 // # What is not promised
 //
-// An error says nothing about what was done: ask again. When Alipay cannot be reached an order
-// waits at most [flashsale/postgres.ChargeGrace] beyond its deadline for its trade to be closed;
+// An error says nothing about what was done: ask again. When Alipay was asked and does not answer,
+// an order waits [flashsale/postgres.ChargeGrace] beyond its deadline for its trade to be closed;
 // should the shopper have paid it, he gets his money back. A refund that the provider refuses
 // for good stays as it is, shown by the audit, until an operator has seen to it.
 //

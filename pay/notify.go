@@ -116,7 +116,7 @@ func (d *Desk) receive(ctx context.Context, trade alipay.Trade) error {
 		d.tell(ctx, receipt.Order)
 	}
 	if surplus && receipt.Refund.State == flashsale.RefundDue {
-		d.tryGiveBack(ctx, receipt.Refund) // the refund is owed in the ledger, whatever comes of it now
+		_, _ = d.tryGiveBack(ctx, receipt.Refund) // the refund is owed in the ledger, whatever comes of it now
 	}
 	return nil
 }

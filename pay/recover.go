@@ -3,7 +3,7 @@ package pay
 import (
 	"context"
 	"errors"
-	"sync"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -11,10 +11,10 @@ import (
 	"flashsale/pay/alipay"
 )
 
-// Bounds of a recovery.
 const (
 	recoverBatch  = 100
-	recoverAtOnce = 4 // below the pools of the databases
+	refundsMax    = 1_000 // taken up at once, at whatever pace
+	intentsAtOnce = 4     // below the pools of the databases
 )
 
 // Run finishes what crashes and faults have left, until ctx ends and what is in hand is done:
@@ -37,9 +37,10 @@ func (d *Desk) Run(ctx context.Context) error {
 func (d *Desk) pass(ctx context.Context) {
 	for ctx.Err() == nil {
 		work, cancel := d.lasting(ctx)
-		n := d.recoverIntents(work) + d.recoverRefunds(work)
+		more := d.recoverIntents(work) == recoverBatch
+		moreRefunds := d.recoverRefunds(work)
 		cancel()
-		if n < recoverBatch {
+		if !more && !moreRefunds {
 			return
 		}
 	}
@@ -51,7 +52,7 @@ func (d *Desk) recoverIntents(ctx context.Context) (taken int) {
 	}
 	intents, err := d.config.Ledger.DueIntents(ctx, recoverBatch)
 	d.fault(ctx, "find points payments", err)
-	each(intents, func(intent flashsale.Intent) {
+	each(intents, intentsAtOnce, func(intent flashsale.Intent) {
 		// An order that is over needs no try; one that is still unpaid gets what its shopper asked
 		// for.
 		intent, err := d.config.Ledger.AbandonIntent(ctx, intent.OrderNo)
@@ -66,30 +67,25 @@ func (d *Desk) recoverIntents(ctx context.Context) (taken int) {
 	return len(intents)
 }
 
-func (d *Desk) recoverRefunds(ctx context.Context) (taken int) {
-	refunds, err := d.config.Ledger.DueRefunds(ctx, recoverBatch)
-	d.fault(ctx, "find refunds", err)
-	each(refunds, func(refund flashsale.Refund) {
-		if receipt, ok := d.tryGiveBack(ctx, refund); ok && receipt.New {
+func (d *Desk) recoverRefunds(ctx context.Context) (more bool) {
+	more, err := paced(ctx, d, refundsMax, d.config.Ledger.DueRefunds, func(refund flashsale.Refund) error {
+		receipt, err := d.tryGiveBack(ctx, refund)
+		if err == nil && receipt.New {
 			d.metrics.recoveries.WithLabelValues("refund").Inc()
 		}
+		return err
 	})
-	return len(refunds)
+	d.fault(ctx, "find refunds", err)
+	return more
 }
 
 // CloseDue ends the trades of orders whose deadline has passed, so that they can be cancelled,
 // and of orders that are over or paid otherwise. A trade that was paid already makes an unpaid
-// order paid. It takes up at most limit of them and returns how many have ended.
-func (d *Desk) CloseDue(ctx context.Context, limit int) (ended int, err error) {
-	if d.config.Alipay == nil {
-		return 0, nil
-	}
-	charges, err := d.config.Ledger.DueCharges(ctx, limit)
-	if err != nil {
-		return 0, err
-	}
+// order paid. It takes up at most limit of them, as many as Alipay takes in a moment, and
+// returns how many have ended, and whether more may be due.
+func (d *Desk) CloseDue(ctx context.Context, limit int) (ended int, more bool, err error) {
 	var count atomic.Int64
-	each(charges, func(charge flashsale.Charge) {
+	more, err = paced(ctx, d, limit, d.config.Ledger.DueCharges, func(charge flashsale.Charge) error {
 		work, cancel := d.lasting(ctx)
 		defer cancel()
 		over, err := d.closeCharge(work, charge)
@@ -98,12 +94,16 @@ func (d *Desk) CloseDue(ctx context.Context, limit int) (ended int, err error) {
 			count.Add(1)
 			d.metrics.recoveries.WithLabelValues("trade").Inc()
 		}
+		return err
 	})
-	return int(count.Load()), nil
+	return int(count.Load()), more, err
 }
 
 // closeCharge ends one trade and reports whether it has.
 func (d *Desk) closeCharge(ctx context.Context, charge flashsale.Charge) (over bool, err error) {
+	if d.config.Alipay == nil {
+		return false, fmt.Errorf("close trade of order %s: %w: %w", charge.OrderNo, ErrUnavailable, alipay.ErrUnavailable)
+	}
 	closed, err := d.config.Alipay.Close(ctx, charge.OrderNo)
 	switch {
 	case errors.Is(err, alipay.ErrUnknownTrade) && !charge.Expired:
@@ -127,18 +127,4 @@ func (d *Desk) fault(ctx context.Context, step string, err error) {
 	}
 	d.metrics.faults.WithLabelValues("recovery").Inc()
 	d.config.Logger.WarnContext(ctx, "recovery not complete, trying again", "step", step, "error", err)
-}
-
-// each calls fn for all, a few at a time, and returns when all calls have.
-func each[T any](all []T, fn func(T)) {
-	var running sync.WaitGroup
-	slots := make(chan struct{}, recoverAtOnce)
-	for _, one := range all {
-		slots <- struct{}{}
-		running.Go(func() {
-			defer func() { <-slots }()
-			fn(one)
-		})
-	}
-	running.Wait()
 }

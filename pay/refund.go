@@ -34,7 +34,7 @@ func (d *Desk) Refund(
 	}
 	settlement.Outcome = flashsale.RefundStarted
 	if receipt.Refund.State == flashsale.RefundDue {
-		if done, ok := d.tryGiveBack(ctx, receipt.Refund); ok {
+		if done, err := d.tryGiveBack(ctx, receipt.Refund); err == nil && done.Order.OrderNo != 0 {
 			settlement.Order = done.Order
 		}
 	}
@@ -44,14 +44,14 @@ func (d *Desk) Refund(
 	return settlement, nil
 }
 
-// tryGiveBack is giveBack for what the ledger owes already: a fault only delays it.
-func (d *Desk) tryGiveBack(ctx context.Context, refund flashsale.Refund) (flashsale.Receipt, bool) {
+// tryGiveBack is giveBack for what the ledger owes already: a fault, which is told, only delays it.
+func (d *Desk) tryGiveBack(ctx context.Context, refund flashsale.Refund) (flashsale.Receipt, error) {
 	receipt, err := d.giveBack(ctx, refund)
 	if err != nil {
 		d.metrics.faults.WithLabelValues("refund").Inc()
 		d.config.Logger.WarnContext(ctx, "refund not done, trying again", "refund_no", refund.RefundNo, "error", err)
 	}
-	return receipt, err == nil && receipt.Order.OrderNo != 0
+	return receipt, err
 }
 
 // giveBack asks the provider for a refund and, once it is done, completes it. A receipt without

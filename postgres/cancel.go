@@ -12,8 +12,12 @@ import (
 )
 
 // ChargeGrace is how long after its deadline an order may wait for its payment with Alipay to be
-// ended, as when Alipay cannot be reached.
-const ChargeGrace = 10 * time.Minute
+// ended when Alipay, asked ChargeTries times, has not answered. One that was not asked yet waits
+// for its turn, however many others are before it.
+const (
+	ChargeGrace = 10 * time.Minute
+	ChargeTries = 5
+)
 
 // The reasons of a cancelled order.
 const (
@@ -65,15 +69,16 @@ WITH gone AS (
 )` + giveBack
 
 // notCharged leaves out orders o with a payment that was started and not ended yet: what the
-// shopper has paid in time wins over the timeout. An end that takes longer than $1 seconds holds
-// no unit up any more; should the shopper have paid, he gets his money back.
-const notCharged = `NOT EXISTS (
+// shopper has paid in time wins over the timeout. One that could not be ended for $1 seconds, though
+// it was tried often enough, holds no unit up any more; should the shopper have paid, he gets his
+// money back.
+var notCharged = fmt.Sprintf(`NOT EXISTS (
         SELECT FROM charges c WHERE c.order_no = o.order_no AND c.state = 'open'
-        AND o.pay_deadline > now() - make_interval(secs => $1))`
+        AND (c.attempts < %d OR o.pay_deadline > now() - make_interval(secs => $1)))`, ChargeTries)
 
 // SKIP LOCKED lets workers share the work; an order that is being paid or cancelled right now
 // is left to whoever holds it, and to the next call.
-const cancelDueSQL = `
+var cancelDueSQL = `
 WITH due AS (
     SELECT order_no FROM orders o WHERE status = 'unpaid' AND pay_deadline <= now()
         AND ` + notCharged + `
@@ -119,7 +124,7 @@ func (l *Ledger) CancelDue(ctx context.Context, limit int) ([]flashsale.Result, 
 	return results, classify("cancel due orders", err)
 }
 
-const nextDeadlineSQL = `
+var nextDeadlineSQL = `
 SELECT pay_deadline FROM orders o WHERE status = 'unpaid'
     AND (pay_deadline > now() OR ` + notCharged + `)
 ORDER BY pay_deadline LIMIT 1`

@@ -305,6 +305,10 @@ func TestCharges(t *testing.T) {
 	}
 	b.exec(`UPDATE orders SET pay_deadline = now() - make_interval(secs => $2) WHERE order_no = $1`,
 		int64(stuck.OrderNo), ChargeGrace.Seconds()+1)
+	if cancelled, err = b.CancelDue(b.ctx, 10); err != nil || len(cancelled) != 0 {
+		t.Errorf("after the grace, and nobody has asked about the trade: %v, %v", cancelled, err)
+	}
+	b.exec(`UPDATE charges SET attempts = $2 WHERE order_no = $1`, int64(stuck.OrderNo), ChargeTries)
 	if cancelled, err = b.CancelDue(b.ctx, 10); err != nil || len(cancelled) != 1 {
 		t.Errorf("after the grace: %v, %v", cancelled, err)
 	}

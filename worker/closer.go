@@ -7,16 +7,16 @@ import (
 
 // Bounds of the closer.
 const (
-	closeBatch   = 100
+	closeBatch   = 1_000
 	closeTimeout = time.Minute
 )
 
 // Trades ends the payments that shoppers have begun for orders whose deadline has passed: what
 // was paid by then makes the order paid, and only an order whose payment has ended is cancelled.
 type Trades interface {
-	// CloseDue takes up at most limit of them and returns how many have ended. The others come
-	// again later. Any number of callers share the work.
-	CloseDue(ctx context.Context, limit int) (ended int, err error)
+	// CloseDue takes up at most limit of them and returns how many have ended, and whether more may
+	// be due. The others come again later. Any number of callers share the work.
+	CloseDue(ctx context.Context, limit int) (ended int, more bool, err error)
 }
 
 // closer runs beside the canceller, which leaves out orders with a payment under way: however
@@ -35,7 +35,7 @@ func newCloser(config Config, metrics *metrics, cancelWake wake) *closer {
 func (c *closer) run(ctx, work context.Context) {
 	var faults backoff
 	for ctx.Err() == nil {
-		ended, err := c.pass(work)
+		ended, more, err := c.pass(work)
 		switch {
 		case err != nil:
 			wait := faults.next()
@@ -47,13 +47,13 @@ func (c *closer) run(ctx, work context.Context) {
 			c.cancelWake.set()
 		}
 		faults.reset()
-		if ended < closeBatch {
+		if !more {
 			pause(ctx, c.config.CancelEvery)
 		}
 	}
 }
 
-func (c *closer) pass(ctx context.Context) (ended int, err error) {
+func (c *closer) pass(ctx context.Context) (ended int, more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	return c.config.Trades.CloseDue(ctx, closeBatch)

@@ -18,16 +18,16 @@ type fakeTrades struct {
 	faults int
 }
 
-func (f *fakeTrades) CloseDue(ctx context.Context, limit int) (int, error) {
+func (f *fakeTrades) CloseDue(ctx context.Context, limit int) (int, bool, error) {
 	select {
 	case f.calls <- limit:
 	case <-ctx.Done():
 	}
 	if f.faults > 0 {
 		f.faults--
-		return 0, errors.New("gateway is away")
+		return 0, false, errors.New("gateway is away")
 	}
-	return 1, nil
+	return 1, true, nil
 }
 
 // Payments are ended again and again, also after a fault, and whoever cancels is woken each time.

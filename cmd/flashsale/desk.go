@@ -15,9 +15,10 @@ import (
 
 // paying is how orders are paid with Alipay.
 type paying struct {
-	PublicURL string      `env:"PUBLIC_URL" placeholder:"$PUBLIC_URL" help:"Where the outside reaches the shoppers' address, such as https://shop.example: Alipay's notices and returning browsers come there. Required with Alipay."`
-	OrderPage string      `env:"ORDER_PAGE" default:"${order_page}" help:"Where browsers that return from Alipay go, such as https://shop.example/orders/{order_no}; empty: they are shown the order's state."`
-	Alipay    alipayFlags `embed:"" prefix:"alipay-"`
+	PublicURL  string      `env:"PUBLIC_URL" placeholder:"$PUBLIC_URL" help:"Where the outside reaches the shoppers' address, such as https://shop.example: Alipay's notices and returning browsers come there. Required with Alipay."`
+	OrderPage  string      `env:"ORDER_PAGE" default:"${order_page}" help:"Where browsers that return from Alipay go, such as https://shop.example/orders/{order_no}; empty: they are shown the order's state."`
+	NoticesMax int         `env:"NOTICES_MAX" default:"2000" help:"Questions a second that Alipay is asked because of its notices and of shoppers who wait."`
+	Alipay     alipayFlags `embed:"" prefix:"alipay-"`
 }
 
 // alipayFlags are the application at Alipay. A key or certificate is PEM text, base64 or a path.
@@ -30,6 +31,7 @@ type alipayFlags struct {
 	AppCertificate   string        `env:"ALIPAY_APP_CERTIFICATE" help:"Certificate mode: appCertPublicKey_<app id>.crt."`
 	Certificates     string        `env:"ALIPAY_CERTIFICATES" help:"Certificate mode: alipayCertPublicKey_RSA2.crt, several one after another."`
 	RootCertificates string        `env:"ALIPAY_ROOT_CERTIFICATES" help:"Certificate mode: alipayRootCert.crt."`
+	AtOnce           int           `env:"ALIPAY_AT_ONCE" default:"64" help:"Trades that a worker ends, or refunds that it asks for, at the same time, while Alipay takes as many."`
 	Sandbox          bool          `env:"ALIPAY_SANDBOX" help:"Permit a sandbox, with no real money. Never in production."`
 }
 
@@ -42,7 +44,7 @@ const (
 
 // openDesk makes rooms ready to take payments. wake is called when units were given back.
 func (r *rooms) openDesk(p paying, wake func()) (err error) {
-	r.orderPage = p.OrderPage
+	r.orderPage, r.paying = p.OrderPage, p
 	if r.alipay, err = r.newAlipay(p); err != nil {
 		return err
 	}
@@ -71,6 +73,7 @@ func (r *rooms) newAlipay(p paying) (*alipay.Client, error) {
 		AllowSandbox:       a.Sandbox,
 		AppCertificate:     a.AppCertificate,
 		AppID:              a.AppID,
+		ConnsMax:           a.AtOnce + pay.DefaultAtOnce, // recovery's, and those of notices
 		GatewayURL:         a.Gateway,
 		Logger:             r.logger,
 		NotifyURL:          base + notifyPath,
@@ -95,7 +98,10 @@ func ways(withAlipay, withPoints bool) []flashsale.Terms {
 
 // newDesk joins the desk with what is there. Without a client and a herald it only looks.
 func (r *rooms) newDesk(client *alipay.Client, herald *worker.Herald, wake func()) (*pay.Desk, error) {
-	config := pay.Config{Ledger: r.ledger, Logger: r.logger, NextTradeNo: r.engine.NextNumber, Wake: wake}
+	config := pay.Config{
+		AtOnce: r.paying.Alipay.AtOnce, NoticesMax: r.paying.NoticesMax,
+		Ledger: r.ledger, Logger: r.logger, NextTradeNo: r.engine.NextNumber, Wake: wake,
+	}
 	if client != nil {
 		config.Alipay = client
 	}

@@ -202,7 +202,7 @@ func TestForeignRefunds(t *testing.T) {
 		c.settled()
 		c.faults(sandbox.Faults{})
 		c.due(order)
-		if _, err := c.desk.CloseDue(t.Context(), 10); err != nil {
+		if _, _, err := c.desk.CloseDue(t.Context(), 10); err != nil {
 			t.Fatal(err)
 		}
 		want(t, order, flashsale.Unpaid, " 990", 1)

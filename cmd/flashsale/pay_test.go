@@ -376,7 +376,7 @@ func TestDesk_Notices(t *testing.T) {
 		}
 		c.wantStatus(order, flashsale.Unpaid)
 		c.due(order)
-		if n, err := c.desk.CloseDue(t.Context(), 10); err != nil || n != 1 { // already paid wins
+		if n, _, err := c.desk.CloseDue(t.Context(), 10); err != nil || n != 1 { // already paid wins
 			t.Fatalf("close: %d, %v", n, err)
 		}
 		c.wantStatus(order, flashsale.Paid)
@@ -491,7 +491,7 @@ func TestDesk_CloseDue(t *testing.T) {
 	if results, err := c.rooms.ledger.CancelDue(t.Context(), 10); err != nil || len(results) != 0 {
 		t.Fatalf("cancelled before their trades were closed: %v, %v", results, err)
 	}
-	if n, err := c.desk.CloseDue(t.Context(), 10); err != nil || n != 3 {
+	if n, _, err := c.desk.CloseDue(t.Context(), 10); err != nil || n != 3 {
 		t.Fatalf("close: %d, %v", n, err)
 	}
 	if results, err := c.rooms.ledger.CancelDue(t.Context(), 10); err != nil || len(results) != 2 {
@@ -789,7 +789,7 @@ func TestDesk_Races(t *testing.T) {
 			},
 			func() {
 				c.due(order)
-				if _, err := c.desk.CloseDue(t.Context(), 10); err != nil {
+				if _, _, err := c.desk.CloseDue(t.Context(), 10); err != nil {
 					t.Error(err)
 				}
 				if _, err := c.rooms.ledger.CancelDue(t.Context(), 10); err != nil {
@@ -844,7 +844,7 @@ func (c *counter) try(_ flashsale.Settlement, err error) {
 func (c *counter) closeAll() {
 	c.t.Helper()
 	c.exec(`UPDATE charges SET next_at = now(), expires_at = now() WHERE state = 'open'`)
-	if _, err := c.desk.CloseDue(c.t.Context(), 1_000_000); err != nil {
+	if _, _, err := c.desk.CloseDue(c.t.Context(), 1_000_000); err != nil {
 		c.t.Error(err)
 	}
 	c.settled()

@@ -33,6 +33,7 @@ type rooms struct {
 	alipay    *alipay.Client // nil: not configured
 	herald    *worker.Herald
 	orderPage string
+	paying    paying
 }
 
 // seams are where a test can stand between two rooms, to make one of them die at a given point

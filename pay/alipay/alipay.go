@@ -16,8 +16,6 @@ import (
 
 const (
 	answerBytesMax = 1 << 20
-	connsMax       = 64
-	idleConnsMax   = 16
 	idleTimeout    = 90 * time.Second
 )
 
@@ -46,7 +44,7 @@ func New(config Config) (*Client, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	client := newHTTPClient(config.Timeout)
+	client := newHTTPClient(config)
 	api, serials, err := newAPI(config, lib.WithHTTPClient(client))
 	if err != nil {
 		return nil, err
@@ -67,9 +65,9 @@ func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
 
 // newHTTPClient bounds what the library does not: time, length of answers, connections. It
 // follows no redirects, as no answer to a signed call is one.
-func newHTTPClient(timeout time.Duration) *http.Client {
+func newHTTPClient(config Config) *http.Client {
 	return &http.Client{
-		Timeout: timeout,
+		Timeout: config.Timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		},
@@ -77,9 +75,9 @@ func newHTTPClient(timeout time.Duration) *http.Client {
 			Proxy:               http.ProxyFromEnvironment,
 			ForceAttemptHTTP2:   true,
 			IdleConnTimeout:     idleTimeout,
-			MaxConnsPerHost:     connsMax,
-			MaxIdleConnsPerHost: idleConnsMax,
-			TLSHandshakeTimeout: timeout,
+			MaxConnsPerHost:     config.ConnsMax,
+			MaxIdleConnsPerHost: config.ConnsMax,
+			TLSHandshakeTimeout: config.Timeout,
 		}},
 	}
 }

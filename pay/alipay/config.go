@@ -18,6 +18,7 @@ const ProductionGateway = "https://openapi.alipay.com/gateway.do"
 
 // Defaults and bounds of Config.
 const (
+	DefaultConnsMax     = 128
 	DefaultExpireMargin = 30 * time.Second
 	DefaultExpireMin    = time.Minute // what Alipay accepts
 	DefaultTimeout      = 5 * time.Second
@@ -73,6 +74,8 @@ type Config struct {
 	AppCertificate string
 	// AppID is the application's id at Alipay.
 	AppID string
+	// ConnsMax bounds the connections to the gateway, and so the calls at once. Default 128.
+	ConnsMax int
 	// ExpireMargin is how long before an order's deadline Alipay stops taking the money, so
 	// that payments on their way arrive before the order is cancelled. Half of it has to do where
 	// an order was made with no more time than ExpireMin beside it. Default 30 s.
@@ -104,6 +107,7 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
+	c.ConnsMax = cmp.Or(c.ConnsMax, DefaultConnsMax)
 	c.ExpireMargin = cmp.Or(c.ExpireMargin, DefaultExpireMargin)
 	c.ExpireMin = cmp.Or(c.ExpireMin, DefaultExpireMin)
 	c.GatewayURL = cmp.Or(c.GatewayURL, ProductionGateway)
@@ -133,6 +137,8 @@ func (c Config) validate() error {
 		return errors.New("alipay: certificate mode needs AppCertificate, AlipayCertificates and RootCertificates")
 	case c.Timeout < 0 || c.Timeout > TimeoutMax:
 		return fmt.Errorf("alipay: Timeout must be positive and at most %s, not %s", TimeoutMax, c.Timeout)
+	case c.ConnsMax < 1:
+		return fmt.Errorf("alipay: ConnsMax must be positive, not %d", c.ConnsMax)
 	case c.ExpireMargin < 0 || c.ExpireMin < 0 || c.ExpireMin > ExpireMax:
 		return fmt.Errorf("alipay: ExpireMargin %s and ExpireMin %s must be positive, ExpireMin at most %s",
 			c.ExpireMargin, c.ExpireMin, ExpireMax)

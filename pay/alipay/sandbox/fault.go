@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,10 @@ type Faults struct {
 	AmountDeltaFen int64 `json:"amount_delta_fen"`
 	// AppID replaces that of notices, which are well signed.
 	AppID string `json:"app_id"`
+	// CallDelayMS is how long each answer to a call takes.
+	CallDelayMS int64 `json:"call_delay_ms"`
+	// CallsMax refuses calls beyond so many at the same time, as Alipay does; 0 takes all.
+	CallsMax int `json:"calls_max"`
 	// DelayMS holds back the first delivery of new notices, so many milliseconds.
 	DelayMS int64 `json:"delay_ms"`
 	// Duplicate delivers each notice so many times more.
@@ -41,6 +46,8 @@ type Faults struct {
 
 func (f Faults) validate() error {
 	switch {
+	case f.CallDelayMS < 0 || f.CallsMax < 0:
+		return errors.New("call_delay_ms and calls_max must not be negative")
 	case f.DelayMS < 0 || f.FailCalls < 0 || f.Duplicate < 0 || f.Duplicate > duplicateMax || f.Lose < -1:
 		return fmt.Errorf("delay_ms and fail_calls must not be negative, duplicate from 0 to %d, lose at least -1", duplicateMax)
 	case f.AmountDeltaFen < -wire.FenMax || f.AmountDeltaFen > wire.FenMax:

@@ -1,11 +1,13 @@
 package sandbox
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"flashsale/pay/alipay/internal/wire"
 )
@@ -18,7 +20,9 @@ const (
 	codeSuccess        = "10000"
 	codeInvalid        = "40002"
 	codeBusinessFailed = "40004"
+	codeTooMany        = "40005"
 
+	tooManyCalls  = "isv.app-call-limited"
 	unknownMethod = "isv.invalid-method"
 )
 
@@ -60,7 +64,40 @@ func (s *Sandbox) gateway(w http.ResponseWriter, r *http.Request) {
 		s.pagePay(w, fields, biz, invalid)
 		return
 	}
+	leave, taken := s.enter(r.Context())
+	defer leave()
+	if !taken {
+		invalid = tooManyCalls
+	}
 	s.call(w, fields["method"], biz, invalid)
+}
+
+// enter counts a call until it leaves, after the time that Alipay takes, and reports whether it is
+// within what Alipay takes at once.
+func (s *Sandbox) enter(ctx context.Context) (leave func(), taken bool) {
+	s.mu.Lock()
+	s.calls++
+	s.callsMost = max(s.callsMost, s.calls)
+	faults, calls := s.faults, s.calls
+	s.mu.Unlock()
+	timer := time.NewTimer(time.Duration(faults.CallDelayMS) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.calls--
+	}, faults.CallsMax == 0 || calls <= faults.CallsMax
+}
+
+// CallsMost is how many calls there ever were at the same time.
+func (s *Sandbox) CallsMost() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.callsMost
 }
 
 // checkRequest returns the fields of a request, and what Alipay would say is wrong with them.
@@ -108,7 +145,11 @@ func (s *Sandbox) call(w http.ResponseWriter, method string, biz business, inval
 		http.Error(w, "Bad Gateway", http.StatusBadGateway)
 		return
 	}
-	if invalid != "" {
+	switch invalid {
+	case "":
+	case tooManyCalls:
+		reply = map[string]any{"code": codeTooMany, "msg": "Call Limited", "sub_code": invalid, "sub_msg": invalid}
+	default:
 		reply = map[string]any{"code": codeInvalid, "msg": "Invalid Arguments", "sub_code": invalid, "sub_msg": invalid}
 	}
 	raw, err := json.Marshal(reply)

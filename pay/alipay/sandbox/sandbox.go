@@ -29,6 +29,8 @@ type Sandbox struct {
 	deliveries []*delivery
 	history    []Notice
 	faults     Faults
+	calls      int // being answered
+	callsMost  int // ever, at the same time
 }
 
 var _ http.Handler = (*Sandbox)(nil)
