@@ -54,7 +54,7 @@ type Config struct {
 	Logger *slog.Logger
 	// Partitions is over how many hash tags the items are spread. Stored in the Registry by
 	// the first node; another number is refused. Default: what is stored, else 1 on a single
-	// Redis and 16 on a cluster.
+	// Redis and 64 on a cluster.
 	Partitions int
 	// Passive is for tools that look and repair: no node id is leased, so no order can be
 	// accepted ([Engine.Reserve] answers NotReady) and no number made.

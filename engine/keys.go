@@ -54,4 +54,4 @@ func SessionKey(token string) string {
 }
 
 // tagged starts every key of a partition: the hash tag puts them all in one slot.
-func tagged(p int) string { return "fs:{" + strconv.Itoa(p) + "}:" }
+func tagged(p int) string { return "fs:{" + Tag(p) + "}:" }

@@ -9,8 +9,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// defaultClusterPartitions spreads the items over a cluster's nodes.
-const defaultClusterPartitions = 16
+// defaultClusterPartitions spreads the items over up to as many nodes of a cluster.
+const defaultClusterPartitions = len(tags)
 
 var errPartitions = errors.New("the number of partitions was changed: start this process anew")
 

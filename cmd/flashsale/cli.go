@@ -11,15 +11,16 @@ import (
 type cli struct {
 	LogLevel string `help:"Least level to log: debug, info, warn, error. Default: info, and warn for the demo." env:"LOG_LEVEL"`
 
-	Demo    demoCommand    `cmd:"" help:"Run everything at once: a private Redis and PostgreSQL, a demo sale, server and worker."`
-	Serve   serveCommand   `cmd:"" help:"Serve shoppers and operators."`
-	Work    workCommand    `cmd:"" help:"Persist orders, cancel unpaid ones, carry out what the ledger owes Redis."`
-	Migrate migrateCommand `cmd:"" help:"Create the schema in an empty database; a current one is left as it is."`
-	Audit   auditCommand   `cmd:"" help:"Prove the invariants; exit 1 and a line for each that is broken."`
-	Sale    saleCommand    `cmd:"" help:"Create, list, show, preheat and rebuild sales."`
-	Dead    deadCommand    `cmd:"" help:"Look at, re-drive or discard entries that could not be persisted."`
-	Refund  refundCommand  `cmd:"" help:"Settle refunds that the provider has refused."`
-	Stack   stackCommand   `cmd:"" help:"Run only a private Redis and PostgreSQL, and a local Alipay on demand, for development and load tests."`
+	Demo       demoCommand       `cmd:"" help:"Run everything at once: a private Redis and PostgreSQL, a demo sale, server and worker."`
+	Serve      serveCommand      `cmd:"" help:"Serve shoppers and operators."`
+	Work       workCommand       `cmd:"" help:"Persist orders, cancel unpaid ones, carry out what the ledger owes Redis."`
+	Migrate    migrateCommand    `cmd:"" help:"Create the schema in an empty database; a current one is left as it is."`
+	Audit      auditCommand      `cmd:"" help:"Prove the invariants; exit 1 and a line for each that is broken."`
+	Sale       saleCommand       `cmd:"" help:"Create, list, show, preheat and rebuild sales."`
+	Dead       deadCommand       `cmd:"" help:"Look at, re-drive or discard entries that could not be persisted."`
+	Refund     refundCommand     `cmd:"" help:"Settle refunds that the provider has refused."`
+	Partitions partitionsCommand `cmd:"" help:"Show over how many partitions the items are spread in Redis, and which key tag an item has."`
+	Stack      stackCommand      `cmd:"" help:"Run only a private Redis and PostgreSQL, and a local Alipay on demand, for development and load tests."`
 }
 
 // stores is where an installation keeps its data.
@@ -28,7 +29,7 @@ type stores struct {
 	DatabaseURL    string `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"$DATABASE_URL" help:"postgres://user:password@host:port/database"`
 	PointsURL      string `name:"points-database-url" env:"POINTS_DATABASE_URL" placeholder:"$POINTS_DATABASE_URL" help:"The points' own database; without it orders cannot be paid with points."`
 	databaseLimits `embed:""`
-	Partitions     int `env:"PARTITIONS" default:"0" help:"Hash tags over which items are spread; 0 takes what the database has stored, else 1, or 16 on a cluster."`
+	Partitions     int `env:"PARTITIONS" default:"0" help:"Hash tags over which items are spread; 0 takes what the database has stored, else 1, or 64 on a cluster."`
 }
 
 // serving is how a server is reached and bounded.
