@@ -29,17 +29,18 @@ type arrow struct {
 var arrows = map[string]arrow{
 	".":                           {nil, "the domain imports nothing of ours, so that every room may use it"},
 	"lua":                         {nil, "scripts know nothing of who runs them"},
-	"engine":                      {[]string{"lua"}, "engine is usable as a library by another service"},
+	"engine":                      {[]string{"lua", "internal/redisurl"}, "engine is usable as a library by another service"},
 	"docs":                        {nil, "docs holds pages"},
-	"server":                      {[]string{"engine", "lua", "docs"}, "server states what it needs as an interface, cmd joins"},
-	"worker":                      {[]string{"engine", "lua"}, "worker states what it needs as an interface, cmd joins"},
+	"server":                      {[]string{"engine", "lua", "docs", "internal/redisurl"}, "server states what it needs as an interface, cmd joins"},
+	"worker":                      {[]string{"engine", "lua", "internal/redisurl"}, "worker states what it needs as an interface, cmd joins"},
 	"postgres":                    {[]string{"engine", "lua", "internal/pgschema"}, "the ledger knows nothing of who calls it"},
 	"pay":                         {[]string{"engine", "lua", "pay/*"}, "pay knows its providers; the rest it states as an interface, cmd joins"},
 	"pay/*":                       {[]string{"internal/pgschema"}, "a provider knows neither who coordinates it nor the other provider"},
 	"internal/pgschema":           {nil, "pgschema creates what it is given"},
+	"internal/redisurl":           {nil, "redisurl makes clients and knows nothing of what they are for"},
 	"internal/devstack":           {nil, "devstack knows servers, not what runs on them"},
 	"internal/devstack/stacktest": {[]string{"internal/devstack"}, "stacktest gives devstack to tests"},
-	"cmd/*":                       {[]string{"*", "pay/*", "internal/devstack"}, "cmd joins the rooms"},
+	"cmd/*":                       {[]string{"*", "pay/*", "internal/devstack", "internal/redisurl"}, "cmd joins the rooms"},
 	"bench":                       {nil, "bench starts the binary and talks to it as users do: its licence stays its own"},
 }
 
@@ -54,8 +55,8 @@ var homes = []struct {
 	tests   []string
 	why     string
 }{
-	{"github.com/redis/rueidis", []string{"engine", "bench"}, []string{"*", "cmd/*"}, "the hot path is engine's"},
-	{"github.com/redis/go-redis", []string{"worker", "server", "cmd/*", "bench"}, []string{"*"}, "go-redis is for what blocks or subscribes"},
+	{"github.com/redis/rueidis", []string{"engine", "internal/redisurl", "bench"}, []string{"*", "cmd/*"}, "the hot path is engine's"},
+	{"github.com/redis/go-redis", []string{"worker", "server", "internal/redisurl", "cmd/*", "bench"}, []string{"*"}, "go-redis is for what blocks or subscribes"},
 	{"github.com/go-redsync/redsync", []string{"worker"}, nil, "background jobs hold the locks"},
 	{"github.com/jackc/pgx", []string{"postgres", "pay/points", "internal/pgschema", "bench"}, []string{"*", "cmd/*"}, "SQL lives in the ledgers"},
 	{"github.com/smartwalle/alipay", []string{"pay/alipay"}, nil, "Alipay's protocol is spoken in one place"},

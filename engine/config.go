@@ -62,8 +62,7 @@ type Config struct {
 	// QueueMax is how many requests wait in a lane; more are answered Overloaded.
 	// Default 16,384.
 	QueueMax int
-	// RedisURL is redis://[user:password@]host:port[/db]; more hosts of a cluster as
-	// ?addr=host:port. Required.
+	// RedisURL is read by package redisurl. Required.
 	RedisURL string
 	// Registerer receives the metrics. Default: none.
 	Registerer prometheus.Registerer

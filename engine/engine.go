@@ -15,6 +15,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"flashsale"
+	"flashsale/internal/redisurl"
 )
 
 // Errors of the engine. Compare with [errors.Is].
@@ -81,10 +82,11 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	option, err := rueidis.ParseURL(config.RedisURL)
+	target, err := redisurl.Parse(config.RedisURL)
 	if err != nil {
 		return nil, fmt.Errorf("engine: RedisURL: %w", err)
 	}
+	option := target.Rueidis()
 	option.ConnWriteTimeout = time.Second
 	option.Dialer.Timeout = 2 * time.Second
 	option.BlockingPoolSize = 16 // only roster and rebuild scans could use it

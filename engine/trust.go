@@ -25,6 +25,7 @@ type decider struct {
 	ask    func(context.Context) (vouched bool, err error)
 	logger *slog.Logger
 	option rueidis.ClientOption
+	open   func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
 
 	mu     sync.Mutex // guards client
 	client rueidis.Client
@@ -38,7 +39,7 @@ type decider struct {
 const doubtRest = 50 * time.Millisecond
 
 func newDecider(option rueidis.ClientOption, logger *slog.Logger, ask func(context.Context) (bool, error)) *decider {
-	d := &decider{ask: ask, logger: logger}
+	d := &decider{ask: ask, logger: logger, open: option.DialCtxFn}
 	option.DialCtxFn = d.dial
 	option.OnInvalidations, option.DisableCache = nil, true
 	d.option = option
@@ -73,10 +74,7 @@ func (d *decider) dial(ctx context.Context, addr string, dialer *net.Dialer, con
 	if err := d.allowed(ctx); err != nil {
 		return nil, err
 	}
-	if config == nil {
-		return dialer.DialContext(ctx, "tcp", addr)
-	}
-	return (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, "tcp", addr)
+	return d.open(ctx, addr, dialer, config)
 }
 
 func (d *decider) allowed(ctx context.Context) error {

@@ -7,16 +7,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"flashsale"
 	"flashsale/engine"
+	"flashsale/internal/redisurl"
 )
 
 const (
@@ -88,34 +87,16 @@ func newHub(redisURL string, logger *slog.Logger, faults *faultLog) (*hub, error
 	return h, nil
 }
 
-// newSubscriber connects lazily. On a cluster plain pub/sub reaches every node of it.
+// newSubscriber returns a client that connects lazily. On a cluster plain pub/sub reaches every
+// node of it.
 func newSubscriber(redisURL string) (redis.UniversalClient, error) {
-	parsed, err := url.Parse(redisURL)
-	if err != nil {
-		return nil, fmt.Errorf("server: RedisURL: %w", errors.Unwrap(err)) // without the password
-	}
-	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	if parsed.Query().Has("addr") {
-		options, err := redis.ParseClusterURL(redisURL)
-		if err != nil {
-			return nil, fmt.Errorf("server: RedisURL: %w", err)
-		}
-		options.Protocol, options.MaxRetries, options.ContextTimeoutEnabled = 2, -1, true
-		options.DialTimeout, options.ReadTimeout, options.WriteTimeout = hubDial, hubDial, hubWrite
-		options.ClientName, options.PoolSize = "flashsale-results", 1
-		options.DisableIdentity, options.MaintNotificationsConfig = true, quiet
-		return redis.NewClusterClient(options), nil
-	}
-	options, err := redis.ParseURL(redisURL)
+	target, err := redisurl.Parse(redisURL)
 	if err != nil {
 		return nil, fmt.Errorf("server: RedisURL: %w", err)
 	}
-	options.Protocol, options.MaxRetries, options.ContextTimeoutEnabled = 2, -1, true
-	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = hubDial, hubDial, hubWrite
-	options.ClientName, options.PoolSize = "flashsale-results", 1
-	options.DialerRetries = 1 // the hub's own backoff decides when to try again
-	options.DisableIdentity, options.MaintNotificationsConfig = true, quiet
-	return redis.NewClient(options), nil
+	return target.Universal(redisurl.Options{
+		Name: "flashsale-results", PoolSize: 1, DialTimeout: hubDial, ReadTimeout: hubDial, WriteTimeout: hubWrite,
+	})
 }
 
 // watch starts to listen for results of an order. The first event comes once its channel is

@@ -94,8 +94,7 @@ type Config struct {
 	// PreheatBefore is how long before its opening a sale is loaded into Redis; negative: never,
 	// sales are loaded by hand. Default 5 min, at least 5 s.
 	PreheatBefore time.Duration
-	// RedisURL is redis://[user:password@]host:port[/db]; more hosts of a cluster as
-	// ?addr=host:port. Required.
+	// RedisURL is read by package redisurl. Required.
 	RedisURL string
 	// Registerer receives the metrics. Default: none.
 	Registerer prometheus.Registerer

@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"flashsale/internal/redisurl"
 )
 
 // Bounds of every call to Redis. The read timeout exceeds BlockMax.
@@ -27,38 +27,15 @@ var _ redis.Error = replyError("")
 // errReply is returned for a reply whose shape is not what the command promises.
 var errReply = errors.New("unexpected shape of the reply")
 
-// newClient connects lazily. Nothing is ever sent twice by itself: a command whose reply is
-// lost may have been carried out, and only its caller knows what that means. RESP2 has one
-// shape for the replies that are walked as bytes.
 func newClient(redisURL string, poolSize int) (redis.UniversalClient, error) {
-	parsed, err := url.Parse(redisURL)
-	if err != nil {
-		return nil, fmt.Errorf("worker: RedisURL: %w", errors.Unwrap(err)) // without the password
-	}
-	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	if parsed.Query().Has("addr") {
-		options, err := redis.ParseClusterURL(redisURL)
-		if err != nil {
-			return nil, fmt.Errorf("worker: RedisURL: %w", err)
-		}
-		options.Protocol, options.MaxRetries, options.ContextTimeoutEnabled = 2, -1, true
-		options.DialTimeout, options.ReadTimeout = dialTimeout, readTimeout
-		options.WriteTimeout, options.PoolTimeout = writeTimeout, poolTimeout
-		options.PoolSize, options.ClientName = poolSize, "flashsale-worker"
-		options.DisableIdentity, options.MaintNotificationsConfig = true, quiet
-		return redis.NewClusterClient(options), nil
-	}
-	options, err := redis.ParseURL(redisURL)
+	target, err := redisurl.Parse(redisURL)
 	if err != nil {
 		return nil, fmt.Errorf("worker: RedisURL: %w", err)
 	}
-	options.Protocol, options.MaxRetries, options.ContextTimeoutEnabled = 2, -1, true
-	options.DialTimeout, options.ReadTimeout = dialTimeout, readTimeout
-	options.WriteTimeout, options.PoolTimeout = writeTimeout, poolTimeout
-	options.PoolSize, options.ClientName = poolSize, "flashsale-worker"
-	options.DialerRetries = 1 // our own backoff decides when to try again
-	options.DisableIdentity, options.MaintNotificationsConfig = true, quiet
-	return redis.NewClient(options), nil
+	return target.Universal(redisurl.Options{
+		Name: "flashsale-worker", PoolSize: poolSize,
+		DialTimeout: dialTimeout, PoolTimeout: poolTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+	})
 }
 
 // replyError is an error reply of Redis to a command that was sent raw.

@@ -25,7 +25,7 @@ type cli struct {
 
 // stores is where an installation keeps its data.
 type stores struct {
-	RedisURL       string `name:"redis-url" env:"REDIS_URL" required:"" placeholder:"$REDIS_URL" help:"redis://[user:password@]host:port[/db]"`
+	RedisURL       string `name:"redis-url" env:"REDIS_URL" required:"" placeholder:"$REDIS_URL" help:"${redis_form}"`
 	DatabaseURL    string `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"$DATABASE_URL" help:"postgres://user:password@host:port/database"`
 	PointsURL      string `name:"points-database-url" env:"POINTS_DATABASE_URL" placeholder:"$POINTS_DATABASE_URL" help:"The points' own database; without it orders cannot be paid with points."`
 	databaseLimits `embed:""`

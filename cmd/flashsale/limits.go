@@ -11,6 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"flashsale/engine"
+	"flashsale/internal/redisurl"
 	"flashsale/postgres"
 	"flashsale/server"
 )
@@ -49,6 +50,7 @@ type databaseLimits struct {
 
 // limitDefaults are what the help says: the rooms' own.
 var limitDefaults = kong.Vars{
+	"redis_form":                 redisurl.Form,
 	"conns_max":                  strconv.Itoa(server.DefaultConnsMax),
 	"conns_per_addr_max":         strconv.Itoa(server.DefaultConnsPerAddrMax),
 	"header_bytes_max":           strconv.Itoa(server.DefaultHeaderBytesMax),
