@@ -48,6 +48,7 @@ CREATE TABLE items (
     rolled_back   boolean NOT NULL DEFAULT false,
     -- When the item left Redis for good, long after its close. Nothing is owed to Redis any more.
     retired_at    timestamptz,
+    settled_at    timestamptz, -- and when all its orders were settled
     CONSTRAINT items_window CHECK (opens_at < closes_at),
     CONSTRAINT items_price CHECK (price_fen > 0 AND points_price >= 0),
     -- The constraint that makes an oversell impossible: units are taken from stock in the
@@ -60,6 +61,7 @@ CREATE TABLE items (
 CREATE INDEX items_by_sale ON items (sale_id);
 CREATE INDEX items_by_closing ON items (closes_at); -- live items: what reconciliation walks
 CREATE INDEX items_live ON items (id) WHERE retired_at IS NULL; -- what audits walk
+CREATE INDEX items_to_settle ON items (id) WHERE retired_at IS NOT NULL AND settled_at IS NULL;
 
 -- One row an order, wide columns last so that the fixed ones pack without padding.
 -- item_id has no foreign key on purpose: the insert joins items, so a live order always has
@@ -78,6 +80,7 @@ CREATE TABLE orders (
     pay_deadline    timestamptz NOT NULL,
     quantity        integer NOT NULL,
     single          boolean NOT NULL, -- the item's limit is 1: at most one live order a user
+    settled         boolean NOT NULL DEFAULT false, -- the item has left Redis: no order comes any more
     status          text NOT NULL COLLATE "C",
     user_id         text NOT NULL COLLATE "C",
     idempotency_key text COLLATE "C", -- kept so that a rebuilt item still replays
@@ -94,9 +97,13 @@ CREATE TABLE orders (
 -- Two jobs for the price of one index, which is the dearest part of an insert (users arrive in
 -- random order): a live order of an item whose limit is 1 takes the slot 0, which only one
 -- order a user and item can have; every other order takes a slot of its own. And "my orders"
--- are the rows of one user: few enough to sort when they are read.
+-- are the rows of one user: few enough to sort when they are read. It holds the orders of items
+-- that are on sale or were lately, so it stays in memory however long the history is.
 CREATE UNIQUE INDEX orders_one_live_each ON orders (user_id, item_id,
-    (CASE WHEN single AND status IN ('unpaid', 'paid', 'refunding') THEN 0 ELSE order_no END));
+    (CASE WHEN single AND status IN ('unpaid', 'paid', 'refunding') THEN 0 ELSE order_no END))
+    WHERE NOT settled;
+-- "My orders" of long ago. Nobody waits for what is written to it.
+CREATE INDEX orders_settled_by_user ON orders (user_id, order_no) WHERE settled;
 -- The orders of an item, for rebuilds and audits, in the order of their decision; and which sequence
 -- was given twice. Not unique: both orders are good, it is Redis that must be rebuilt.
 CREATE INDEX orders_by_item ON orders (item_id, generation, sequence);

@@ -19,8 +19,13 @@ const orderColumns = `order_no, item_id, user_id, quantity, coalesce(idempotency
 
 const orderSQL = `SELECT ` + orderColumns + ` FROM orders WHERE order_no = $1`
 
+// Each half reads an index of its own: that of lately, and that of long ago.
 const ordersSQL = `
-SELECT ` + orderColumns + ` FROM orders WHERE user_id = $1 AND order_no < $2
+(SELECT ` + orderColumns + ` FROM orders WHERE user_id = $1 AND order_no < $2 AND NOT settled
+ORDER BY order_no DESC LIMIT $3)
+UNION ALL
+(SELECT ` + orderColumns + ` FROM orders WHERE user_id = $1 AND order_no < $2 AND settled
+ORDER BY order_no DESC LIMIT $3)
 ORDER BY order_no DESC LIMIT $3`
 
 // Order returns an order, or [flashsale.ErrNotFound]: pending orders are not here yet.

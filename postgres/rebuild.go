@@ -42,8 +42,25 @@ SELECT id, kind, item_id, coalesce(order_no, 0), coalesce(user_id, ''), quantity
 FROM outbox WHERE item_id = $1 ORDER BY id`
 
 const nextGenerationSQL = `
-UPDATE items SET generation = generation + 1, sequence = 0, rolled_back = false, retired_at = NULL
+UPDATE items SET generation = generation + 1, sequence = 0, rolled_back = false, retired_at = NULL,
+    settled_at = NULL
 WHERE id = $1`
+
+const unsettleSQL = `UPDATE orders SET settled = false WHERE item_id = $1 AND settled`
+
+// nextGeneration ends the generation of a locked item. One that had left Redis comes back, and its
+// orders are guarded again.
+func nextGeneration(ctx context.Context, tx pgx.Tx, id flashsale.ItemID) error {
+	var retired bool
+	err := tx.QueryRow(ctx, `SELECT retired_at IS NOT NULL FROM items WHERE id = $1`, int64(id)).Scan(&retired)
+	if err == nil && retired {
+		_, err = tx.Exec(ctx, unsettleSQL, int64(id))
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, nextGenerationSQL, int64(id))
+	}
+	return err
+}
 
 // Rebuild locks an item, so that no order of it is persisted, cancelled or restocked, keeps the
 // relay from carrying anything out, and calls fn with all that Redis ought to hold. If fn
@@ -75,8 +92,7 @@ func (l *Ledger) Rebuild(
 		if _, err := tx.Exec(ctx, `DELETE FROM outbox WHERE id = ANY ($1)`, owed); err != nil {
 			return fmt.Errorf("strike off what was owed: %w", err)
 		}
-		_, err = tx.Exec(ctx, nextGenerationSQL, int64(id))
-		return err
+		return nextGeneration(ctx, tx, id)
 	})
 }
 

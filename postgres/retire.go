@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
 
@@ -55,4 +56,52 @@ func (l *Ledger) Retire(ctx context.Context, id flashsale.ItemID, generation, se
 		return nil
 	})
 	return retired, err
+}
+
+const unsettledSQL = `
+SELECT id FROM items WHERE retired_at IS NOT NULL AND settled_at IS NULL ORDER BY id LIMIT $1`
+
+// Unsettled returns items that have left Redis and whose orders are not settled.
+func (l *Ledger) Unsettled(ctx context.Context, limit int) ([]flashsale.ItemID, error) {
+	rows, _ := l.pool.Query(ctx, unsettledSQL, limit) // its error comes with the rows
+	items, err := pgx.CollectRows(rows, pgx.RowTo[flashsale.ItemID])
+	return items, classify("unsettled items", err)
+}
+
+// The page is found by the item's index from where the last one ended, so that no page reads
+// again what others have settled.
+const settleSQL = `
+WITH page AS (
+    SELECT order_no, generation, sequence FROM orders
+    WHERE item_id = $1 AND (generation, sequence) >= ($2, $3) AND NOT settled
+    ORDER BY generation, sequence LIMIT $4
+), done AS (
+    UPDATE orders o SET settled = true FROM page p WHERE o.order_no = p.order_no
+)
+SELECT generation, sequence FROM page ORDER BY generation DESC, sequence DESC LIMIT 1`
+
+const settledSQL = `UPDATE items SET settled_at = now() WHERE id = $1 AND retired_at IS NOT NULL`
+
+// Settle moves the orders of an item that has left Redis out of the index that guards those of
+// items on sale, so that it does not grow with the history. It takes pages of limit orders, and
+// calls rest after each. It may be stopped and called again.
+func (l *Ledger) Settle(
+	ctx context.Context, id flashsale.ItemID, limit int, rest func(context.Context) error,
+) error {
+	operation := "settle item " + id.String()
+	var generation, sequence int64
+	for {
+		err := l.pool.QueryRow(ctx, settleSQL, int64(id), generation, sequence, limit).Scan(&generation, &sequence)
+		if errors.Is(err, pgx.ErrNoRows) {
+			break
+		}
+		if err == nil {
+			err = rest(ctx)
+		}
+		if err != nil {
+			return classify(operation, err)
+		}
+	}
+	_, err := l.pool.Exec(ctx, settledSQL, int64(id))
+	return classify(operation, err)
 }

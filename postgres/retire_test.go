@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"testing"
 
 	"flashsale"
@@ -64,8 +65,42 @@ func TestRetire(t *testing.T) {
 	if _, err := b.SetPaused(b.ctx, live.ID, true); err != nil || b.count(`SELECT count(*) FROM outbox`) != 1 {
 		t.Errorf("a live item is owed nothing: %v", err)
 	}
-	err := b.Rebuild(b.ctx, item.ID, func(flashsale.RebuildState) (bool, error) { return true, nil })
+
+	// Its orders leave the index that guards those on sale, and are found all the same.
+	if items, err := b.Unsettled(b.ctx, 9); err != nil || len(items) != 1 || items[0] != item.ID {
+		t.Errorf("unsettled: %v, %v", items, err)
+	}
+	pages := 0
+	rest := func(context.Context) error { pages++; return nil }
+	for range 2 { // the second finds nothing
+		if err := b.Settle(b.ctx, item.ID, 2, rest); err != nil || pages != 2 {
+			t.Errorf("settled in %d pages: %v", pages, err)
+		}
+	}
+	if items, err := b.Unsettled(b.ctx, 9); err != nil || len(items) != 0 {
+		t.Errorf("unsettled: %v, %v", items, err)
+	}
+	b.exec(`UPDATE items SET closes_at = now() + interval '1 hour' WHERE id = $1`, int64(live.ID))
+	for _, user := range []string{orders[2].User, orders[2].User} {
+		b.persist(b.order(live.ID, user, 1)) // the second is rejected
+	}
+	mine, err := b.Orders(b.ctx, orders[2].User, 0, 2)
+	if err != nil || len(mine) != 2 || mine[0].OrderNo < mine[1].OrderNo {
+		t.Errorf("the newest two: %+v, %v", mine, err)
+	}
+	older, err := b.Orders(b.ctx, orders[2].User, mine[1].OrderNo, 9)
+	if err != nil || len(older) != 1 || older[0].OrderNo != orders[2].OrderNo {
+		t.Errorf("older: %+v, %v", older, err)
+	}
+	if n := b.count(`SELECT count(*) FROM orders WHERE settled <> (item_id = $1)`, int64(item.ID)); n != 0 {
+		t.Errorf("%d orders are settled that should not, or not", n)
+	}
+
+	err = b.Rebuild(b.ctx, item.ID, func(flashsale.RebuildState) (bool, error) { return true, nil })
 	if err != nil || b.count(`SELECT count(*) FROM items WHERE retired_at IS NULL`) != 2 {
 		t.Errorf("rebuilt, but not back: %v", err)
+	}
+	if n := b.count(`SELECT count(*) FROM orders WHERE settled`); n != 0 {
+		t.Errorf("%d orders of an item that came back are not guarded", n)
 	}
 }

@@ -226,6 +226,24 @@ func (l *fakeLedger) Retire(_ context.Context, id flashsale.ItemID, _, sequence 
 	return true, nil
 }
 
+func (l *fakeLedger) Unsettled(context.Context, int) (items []flashsale.ItemID, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id := range l.retired {
+		if !l.settled[id] {
+			items = append(items, id)
+		}
+	}
+	return items, nil
+}
+
+func (l *fakeLedger) Settle(ctx context.Context, id flashsale.ItemID, _ int, rest func(context.Context) error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settled[id] = true
+	return rest(ctx)
+}
+
 func (l *fakeLedger) Seal(_ context.Context, id flashsale.ItemID, generation int64, seal flashsale.Seal) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -215,6 +215,7 @@ type fakeLedger struct {
 	last      map[holder]flashsale.OrderNo // the newest order that was not refused
 	discarded map[flashsale.ItemID][]flashsale.Discarded
 	retired   map[flashsale.ItemID]bool
+	settled   map[flashsale.ItemID]bool
 	seals     map[flashsale.ItemID]map[int64]flashsale.Seal
 	away      bool
 	persists  int
@@ -234,6 +235,7 @@ func newFakeLedger() *fakeLedger {
 		last:      make(map[holder]flashsale.OrderNo),
 		discarded: make(map[flashsale.ItemID][]flashsale.Discarded),
 		retired:   make(map[flashsale.ItemID]bool),
+		settled:   make(map[flashsale.ItemID]bool),
 		seals:     make(map[flashsale.ItemID]map[int64]flashsale.Seal),
 	}
 	l.addItem(1, 1_000_000)

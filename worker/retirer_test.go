@@ -50,14 +50,17 @@ func TestRetirer(t *testing.T) {
 		if n := s.inRedis(1); n > 0 {
 			return fmt.Errorf("redis holds %d keys of the item", n)
 		}
+		if items, _ := s.ledger.Unsettled(t.Context(), 9); len(items) > 0 {
+			return fmt.Errorf("not settled: %v", items)
+		}
 		return errors.Join(counted(w.metrics.retired, 1), counted(w.metrics.broken.WithLabelValues("4"), 1))
 	})
 	w.halt()
 	if s.inRedis(2) != 1 || s.inRedis(3) != 2 {
 		t.Errorf("redis holds %d keys of an item on sale, and %d of one with a foreign buyer", s.inRedis(2), s.inRedis(3))
 	}
-	if seal := s.ledger.seals[1][1]; seal.Orders != 20 {
-		t.Errorf("sealed: %+v", seal)
+	if seal := s.ledger.seals[1][1]; seal.Orders != 20 || !s.ledger.settled[1] || s.ledger.settled[3] {
+		t.Errorf("sealed: %+v, settled: %v", seal, s.ledger.settled)
 	}
 
 	s.client.Del(t.Context(), engine.BuyersKey(0, 3))
