@@ -92,6 +92,28 @@ func (c *catalogue) now(ctx context.Context) time.Time {
 	return time.Now().Add(offset)
 }
 
+// known reports whether the listing held an item when it was last read: only the first call asks.
+func (c *catalogue) known(ctx context.Context, id flashsale.ItemID) bool {
+	l := c.listing.current.Load()
+	if l == nil {
+		_, _ = c.listing.get(ctx) // its fault is found below
+		l = c.listing.current.Load()
+	}
+	if l == nil || l.err != nil {
+		return false
+	}
+	_, ok := l.value.items[id]
+	return ok
+}
+
+// remembers reports whether an item that the listing does not hold was found a moment ago.
+func (c *catalogue) remembers(id flashsale.ItemID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.strangers[id]
+	return s.found && time.Now().Before(s.until)
+}
+
 // item returns [flashsale.ErrNotFound] for an id that nobody holds.
 func (c *catalogue) item(ctx context.Context, id flashsale.ItemID) (flashsale.Item, error) {
 	l, err := c.listing.get(ctx)

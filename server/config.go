@@ -34,6 +34,7 @@ const (
 	DefaultSocketsMax        = 50_000
 	DefaultSocketsPerUserMax = 16
 	DefaultWaitersMax        = 20_000
+	DefaultWaitersPerUser    = 16
 	DefaultWriteTimeout      = 5 * time.Second
 
 	OpsBodyBytesMax = 1 << 20 // of an operator's request: a sale of 1,000 items
@@ -200,6 +201,8 @@ type Config struct {
 	// ProxyProtocol makes every connection of TrustedProxies begin with the header of the PROXY
 	// protocol, version 1 or 2, which tells the client's address.
 	ProxyProtocol bool
+	// Rates are how many requests a second are answered.
+	Rates Rates
 	// ReadTimeout bounds reading one request. Default 5 s.
 	ReadTimeout time.Duration
 	// RedisURL is where results are published. "": nothing is heard, and whoever waits finds
@@ -233,6 +236,8 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	// WaitersMax is how many long polls wait at once. Default 20,000.
 	WaitersMax int
+	// WaitersPerUserMax is how many of them one user may hold. Default 16.
+	WaitersPerUserMax int
 	// Ways are the ways to pay with their bounds: a sale that none of them can pay is refused.
 	Ways []flashsale.Terms
 	// WriteTimeout bounds writing one answer. Default 5 s.
@@ -256,6 +261,7 @@ func (c Config) withDefaults() Config {
 	c.SocketsMax = cmp.Or(c.SocketsMax, DefaultSocketsMax)
 	c.SocketsPerUserMax = cmp.Or(c.SocketsPerUserMax, DefaultSocketsPerUserMax)
 	c.WaitersMax = cmp.Or(c.WaitersMax, DefaultWaitersMax)
+	c.WaitersPerUserMax = cmp.Or(c.WaitersPerUserMax, DefaultWaitersPerUser)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, DefaultWriteTimeout)
 	if c.Gatherer == nil {
 		c.Gatherer = prometheus.DefaultGatherer
@@ -300,6 +306,7 @@ func (c Config) validate() error {
 		{"SocketsMax", int64(c.SocketsMax)},
 		{"SocketsPerUserMax", int64(c.SocketsPerUserMax)},
 		{"WaitersMax", int64(c.WaitersMax)},
+		{"WaitersPerUserMax", int64(c.WaitersPerUserMax)},
 		{"WriteTimeout", int64(c.WriteTimeout)},
 	} {
 		if bound.value < 1 {

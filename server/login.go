@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -112,7 +113,19 @@ func sameOrigin(origin, host string) bool {
 }
 
 // admin is who may do what operators do.
-type admin struct{ token string } // "": nobody
+type admin struct {
+	token   string // "": nobody
+	guesses *rate
+	faults  *faultLog
+}
+
+func newAdmin(token string, perSecond int, faults *faultLog) admin {
+	started := time.Now()
+	clock := func() time.Duration { return time.Since(started) }
+	guesses := newRate("admin-guesses", perSecond, 50, clock)
+	guesses.neighbour = true // operators are at home here, and so is whoever guesses
+	return admin{token, guesses, faults}
+}
 
 // requireAdmin is the one place that opens the admin calls. Hashes of equal length are
 // compared, so that the time taken tells nothing, not even the token's length.
@@ -130,7 +143,10 @@ func (a admin) requireAdmin(next fasthttp.RequestHandler) fasthttp.RequestHandle
 		}
 		got := sha256.Sum256(token)
 		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			refuse(ctx, problemInvalidToken)
+			a.faults.of(ctx, "wrong admin token", "from", clientAddr(ctx).String(), "path", string(ctx.Path()))
+			if a.guesses.byAddr(ctx) {
+				refuse(ctx, problemInvalidToken)
+			}
 			return
 		}
 		next(ctx)

@@ -48,7 +48,7 @@ func (v *vitals) route(r *router.Router) {
 func (s *Server) routeOps() fasthttp.RequestHandler {
 	r := newRouter()
 	seen := &vitals{
-		admin: admin{s.config.AdminToken},
+		admin: newAdmin(s.config.AdminToken, s.config.Rates.AdminGuess, s.faults),
 		base:  s.base, checks: s.config.Checks, leaving: s.leaving,
 		durability: s.config.Durability, faults: s.faults, gatherer: s.config.Gatherer,
 	}

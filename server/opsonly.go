@@ -56,7 +56,7 @@ func (o *Ops) Run(ctx context.Context, work func(context.Context) error) error {
 	faults := &faultLog{logger: o.config.Logger}
 	r := newRouter()
 	seen := &vitals{
-		admin: admin{o.config.AdminToken},
+		admin: newAdmin(o.config.AdminToken, 0, faults),
 		base:  base, checks: o.config.Checks, leaving: ctx.Done(),
 		durability: o.config.Durability, faults: faults, gatherer: o.config.Gatherer,
 	}

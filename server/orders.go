@@ -61,6 +61,9 @@ func (s *Server) createOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		refuse(ctx, p)
 		return
 	}
+	if !s.catalogue.known(s.base, item) && !s.mayExist(ctx, item, user) {
+		return
+	}
 	// No deadline of our own: the engine bounds the call, and a request without one costs it
 	// no hand-over between goroutines.
 	reply, err := s.config.Reserver.Reserve(context.Background(),
@@ -88,6 +91,24 @@ func (s *Server) createOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		}
 		refuse(ctx, outcomeProblems[reply.Outcome])
 	}
+}
+
+// mayExist looks for an item that the listing does not hold, and answers if nobody holds it: what a
+// client makes up costs the engine nothing, and its user only so many looks. While the ledger
+// cannot say, the item may exist.
+func (s *Server) mayExist(ctx *fasthttp.RequestCtx, id flashsale.ItemID, user flashsale.User) bool {
+	if s.catalogue.remembers(id) {
+		return true
+	}
+	if !s.rates.unknowns.byUser(ctx, user.ID) {
+		return false
+	}
+	_, err := s.catalogue.item(s.base, id)
+	if errors.Is(err, flashsale.ErrNotFound) {
+		refuse(ctx, problemItemNotFound)
+		return false
+	}
+	return true
 }
 
 // acceptOrder names the order, and in Location where it can be read without a search.
@@ -189,6 +210,11 @@ func (s *Server) getOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		return
 	}
 	if wait > 0 && !order.Status.Final() && (!given || string(order.Status) == known) {
+		if !s.waiting.take(user.ID) {
+			refuse(ctx, problemTooManyWaiters)
+			return
+		}
+		defer s.waiting.give(user.ID)
 		if order, ok = s.await(order, wait); !ok {
 			refuse(ctx, problemOverloaded)
 			return

@@ -83,12 +83,14 @@ var (
 	problemHeadersTooLarge  = refusal(431, "headers_too_large", "The request line and headers are too large.")
 	problemInternal         = refusal(500, "internal", "This is a fault of the server.")
 
-	problemTooManyConns   = later(429, "too_many_connections", "Your address holds too many connections.", 5)
-	problemTooManySockets = later(429, "too_many_sockets", "You hold too many open sockets.", 5)
-	problemOverloaded     = later(503, "overloaded", "Too many requests are waiting: ask again.", 1)
-	problemNotReady       = later(503, "not_ready", "The item is being prepared: ask again.", 1)
-	problemUnavailable    = later(503, "unavailable", "The service cannot answer now: ask again.", 1)
-	problemOutcomeUnknown = later(503, "outcome_unknown",
+	problemTooManyRequests = later(429, "too_many_requests", "That is more than anybody needs: wait.", 1)
+	problemTooManyWaiters  = later(429, "too_many_waiters", "Too many of your requests are waiting.", 1)
+	problemTooManyConns    = later(429, "too_many_connections", "Your address holds too many connections.", 5)
+	problemTooManySockets  = later(429, "too_many_sockets", "You hold too many open sockets.", 5)
+	problemOverloaded      = later(503, "overloaded", "Too many requests are waiting: ask again.", 1)
+	problemNotReady        = later(503, "not_ready", "The item is being prepared: ask again.", 1)
+	problemUnavailable     = later(503, "unavailable", "The service cannot answer now: ask again.", 1)
+	problemOutcomeUnknown  = later(503, "outcome_unknown",
 		"The order may have been accepted. Ask again with the same Idempotency-Key to learn what happened.", 1)
 	problemPaymentUnknown = later(503, "outcome_unknown",
 		"The payment may have been made. Ask again: nothing is paid twice.", 1)
@@ -184,6 +186,8 @@ var (
 	headerRetryAfter   = []byte(fasthttp.HeaderRetryAfter)
 	headerAuthenticate = []byte("Www-Authenticate")
 	headerCacheControl = []byte(fasthttp.HeaderCacheControl)
+	headerRateLimit    = []byte("Ratelimit")
+	headerRatePolicy   = []byte("Ratelimit-Policy")
 	headerReplayed     = []byte("Idempotent-Replayed")
 	headerVary         = []byte(fasthttp.HeaderVary)
 	schemeBearer       = []byte("Bearer")

@@ -15,7 +15,7 @@ import (
 
 // routePublic builds what shoppers reach.
 func (s *Server) routePublic() fasthttp.RequestHandler {
-	r := newRouter()
+	r, limit := newRouter(), s.rates
 	handle := func(method, path string, handler fasthttp.RequestHandler, parameters ...string) fasthttp.RequestHandler {
 		handler = s.measured(method+" "+path, queried(handler, parameters...))
 		route(r, method, path, handler)
@@ -25,22 +25,22 @@ func (s *Server) routePublic() fasthttp.RequestHandler {
 	if s.config.DevLogin {
 		createSession = s.createSession
 	}
-	handle("POST", "/v1/sessions", createSession)
-	handle("DELETE", "/v1/sessions", s.deleteSession)
-	handle("GET", "/v1/me", s.requireUser(s.getMe))
-	handle("GET", "/v1/sales", cacheable(s.getSales))
-	handle("GET", "/v1/items/{item}", cacheable(s.getItem))
-	create := handle("POST", "/v1/items/{item}/orders", s.requireUser(s.createOrder))
-	handle("GET", "/v1/orders", s.requireUser(s.listOrders), "before", "limit")
-	handle("GET", "/v1/orders/{order_no}", s.requireUser(s.getOrder), "item", "status", "wait")
-	handle("DELETE", "/v1/orders/{order_no}", s.requireUser(s.cancelOrder), "item")
-	handle("GET", "/v1/orders/{order_no}/events", s.requireUser(s.orderEvents), "item")
-	handle("POST", "/v1/orders/{order_no}/payments", s.requireUser(s.createPayment), "item")
-	handle("POST", "/v1/orders/{order_no}/refunds", s.requireUser(s.createRefund), "item")
+	handle("POST", "/v1/sessions", fromAddr(limit.addrLogins, createSession))
+	handle("DELETE", "/v1/sessions", fromAddr(limit.addrLogins, s.deleteSession))
+	handle("GET", "/v1/me", s.requireUser(ofUser(limit.userReads, s.getMe)))
+	handle("GET", "/v1/sales", fromAddr(limit.addrReads, cacheable(s.getSales)))
+	handle("GET", "/v1/items/{item}", fromAddr(limit.addrReads, cacheable(s.getItem)))
+	create := handle("POST", "/v1/items/{item}/orders", fromAddr(limit.addrOrders, s.requireUser(ofUser(limit.userOrders, s.createOrder))))
+	handle("GET", "/v1/orders", s.requireUser(ofUser(limit.userReads, s.listOrders)), "before", "limit")
+	handle("GET", "/v1/orders/{order_no}", s.requireUser(ofUser(limit.userReads, s.getOrder)), "item", "status", "wait")
+	handle("DELETE", "/v1/orders/{order_no}", s.requireUser(ofUser(limit.userPays, s.cancelOrder)), "item")
+	handle("GET", "/v1/orders/{order_no}/events", s.requireUser(ofUser(limit.userReads, s.orderEvents)), "item")
+	handle("POST", "/v1/orders/{order_no}/payments", s.requireUser(ofUser(limit.userPays, s.createPayment)), "item")
+	handle("POST", "/v1/orders/{order_no}/refunds", s.requireUser(ofUser(limit.userPays, s.createRefund)), "item")
 	handle("POST", "/v1/payments/alipay/notify", s.alipayNotify)
-	handle("GET", "/v1/payments/alipay/return", s.alipayReturn, anyQuery)
+	handle("GET", "/v1/payments/alipay/return", fromAddr(limit.addrReads, s.alipayReturn), anyQuery)
 	handle("GET", "/docs/api.md", cacheable(getPage))
-	handle("GET", "/v1/points", s.requireUser(s.getPoints), "before", "limit")
+	handle("GET", "/v1/points", s.requireUser(ofUser(limit.userReads, s.getPoints)), "before", "limit")
 
 	other := s.measured("other", fasthttp.RequestHandler(func(ctx *fasthttp.RequestCtx) { refuse(ctx, problemNotFound) }))
 	r.NotFound = other

@@ -42,6 +42,8 @@ type Server struct {
 	leaving  chan struct{} // closed when readiness goes off
 	draining chan struct{} // closed when the listener is about to close
 	waiters  chan struct{} // slots for long polls
+	waiting  *shares       // of them
+	rates    *rates
 	rereads  chan struct{} // slots for reads by those who wait
 	looks    chan struct{} // slots for questions about payments by those who wait
 	looking  sync.WaitGroup
@@ -70,10 +72,13 @@ func New(config Config) (*Server, error) {
 		leaving:   make(chan struct{}),
 		draining:  make(chan struct{}),
 		waiters:   make(chan struct{}, config.WaitersMax),
+		waiting:   newShares(config.WaitersPerUserMax),
 		rereads:   make(chan struct{}, rereadsMax),
 		looks:     make(chan struct{}, looksMax),
 		listening: make(chan struct{}),
 	}
+	started := time.Now()
+	s.rates = newRates(config.Rates, func() time.Duration { return time.Since(started) })
 	if odd, ok := s.origins.valid(); !ok {
 		return nil, fmt.Errorf("server: %q is no origin such as https://shop.example", odd)
 	}

@@ -30,6 +30,15 @@ type limits struct {
 	Drain             time.Duration `env:"DRAIN" default:"5s" help:"After SIGTERM: how long readiness is off before the address closes. Longer than the balancer takes to notice."`
 	ShutdownTimeout   time.Duration `env:"SHUTDOWN_TIMEOUT" default:"${shutdown_timeout}" help:"After that: how long what is in flight may take."`
 	WaitersMax        int           `env:"WAITERS_MAX" default:"${waiters_max}" help:"Long polls at once."`
+	WaitersPerUserMax int           `env:"WAITERS_PER_USER_MAX" default:"${waiters_per_user_max}" help:"Long polls of one user."`
+	RateAddrLogins    int           `env:"RATE_ADDR_LOGINS" placeholder:"N" help:"Log-ins and log-outs a second of one address. 0: 100; negative: no limit, here and below."`
+	RateAddrOrders    int           `env:"RATE_ADDR_ORDERS" placeholder:"N" help:"Purchases a second of one address. 0: 10000, and none for this host."`
+	RateAddrReads     int           `env:"RATE_ADDR_READS" placeholder:"N" help:"Reads of the catalogue a second of one address. 0: 10000, and none for this host."`
+	RateAdminGuesses  int           `env:"RATE_ADMIN_GUESSES" placeholder:"N" help:"Wrong admin tokens a second of one address. 0: 50."`
+	RateUserOrders    int           `env:"RATE_USER_ORDERS" placeholder:"N" help:"Purchases a second of one user. 0: 50."`
+	RateUserPays      int           `env:"RATE_USER_PAYS" placeholder:"N" help:"Payments, refunds and cancellations a second of one user. 0: 10."`
+	RateUserReads     int           `env:"RATE_USER_READS" placeholder:"N" help:"Reads of orders and points a second of one user. 0: 200."`
+	RateUserUnknown   int           `env:"RATE_USER_UNKNOWN" placeholder:"N" help:"Purchases a second of one user of items that do not exist. 0: 5."`
 	SocketsMax        int           `env:"SOCKETS_MAX" default:"${sockets_max}" help:"Websockets at once."`
 	SocketsPerUserMax int           `env:"SOCKETS_PER_USER_MAX" default:"${sockets_per_user_max}" help:"Websockets of one user."`
 	SocketPing        time.Duration `env:"SOCKET_PING" default:"${socket_ping}" help:"How often an idle websocket is pinged; silent for twice as long it is dropped."`
@@ -60,6 +69,7 @@ var limitDefaults = kong.Vars{
 	"idle_timeout":               "75s",
 	"shutdown_timeout":           server.DefaultShutdownTimeout.String(),
 	"waiters_max":                strconv.Itoa(server.DefaultWaitersMax),
+	"waiters_per_user_max":       strconv.Itoa(server.DefaultWaitersPerUser),
 	"sockets_max":                strconv.Itoa(server.DefaultSocketsMax),
 	"sockets_per_user_max":       strconv.Itoa(server.DefaultSocketsPerUserMax),
 	"socket_ping":                server.DefaultSocketPing.String(),
@@ -84,7 +94,12 @@ func (l limits) bound(config *server.Config) {
 	config.HeaderBytesMax, config.BodyBytesMax = l.HeaderBytesMax, l.BodyBytesMax
 	config.ReadTimeout, config.WriteTimeout, config.IdleTimeout = l.ReadTimeout, l.WriteTimeout, l.IdleTimeout
 	config.Drain, config.ShutdownTimeout = l.Drain, l.ShutdownTimeout
-	config.WaitersMax = l.WaitersMax
+	config.WaitersMax, config.WaitersPerUserMax = l.WaitersMax, l.WaitersPerUserMax
+	config.Rates = server.Rates{
+		AddrLogins: l.RateAddrLogins, AddrOrders: l.RateAddrOrders, AddrReads: l.RateAddrReads,
+		AdminGuess: l.RateAdminGuesses, UserOrders: l.RateUserOrders, UserPays: l.RateUserPays,
+		UserReads: l.RateUserReads, UserUnknown: l.RateUserUnknown,
+	}
 	config.SocketsMax, config.SocketsPerUserMax = l.SocketsMax, l.SocketsPerUserMax
 	config.SocketPing, config.SocketWrite = l.SocketPing, l.SocketWrite
 }
