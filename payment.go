@@ -168,6 +168,25 @@ type PaymentHistory struct {
 	Foreign  []ForeignRefund
 }
 
+// SaleCancellation is how far the cancellation of a whole sale has come, in orders.
+type SaleCancellation struct {
+	SaleID    SaleID
+	Reason    string
+	StartedAt time.Time
+	Walked    bool // every order was looked at
+	Unpaid    int  // still to be cancelled
+	Paid      int  // still to be refunded
+	Refunding int  // on their way back, or refused
+	Refused   int  // of those: by the provider, for good
+	Refunded  int
+	Cancelled int
+}
+
+// Done reports whether nothing more happens by itself.
+func (c SaleCancellation) Done() bool {
+	return c.Walked && c.Unpaid == 0 && c.Paid == 0 && c.Refunding == c.Refused
+}
+
 // PointsEntry is one movement of a user's points.
 type PointsEntry struct {
 	Sequence int64 // the how manieth of the user

@@ -283,6 +283,22 @@ CREATE TABLE foreign_refunds (
 CREATE INDEX foreign_refunds_by_order ON foreign_refunds (order_no);
 CREATE INDEX foreign_refunds_open ON foreign_refunds (refund_no) WHERE settled_at IS NULL;
 
+-- Sales that were cancelled as a whole. Their items are paused for good, nobody can begin to pay,
+-- and a worker walks their orders, item by item in the order of their decision: unpaid ones are
+-- cancelled, paid ones refunded. The place that it has come to is committed with what it did.
+CREATE TABLE sale_cancellations (
+    sale_id    bigint NOT NULL REFERENCES sales (id),
+    item_id    bigint NOT NULL DEFAULT 0, -- the place: the last order that was looked at
+    generation bigint NOT NULL DEFAULT 0,
+    sequence   bigint NOT NULL DEFAULT 0,
+    order_no   bigint NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    walked_at  timestamptz, -- when the last order was looked at
+    reason     text NOT NULL,
+    CONSTRAINT sale_cancellations_pkey PRIMARY KEY (sale_id),
+    CONSTRAINT sale_cancellations_reason_length CHECK (length(reason) BETWEEN 1 AND 200)
+);
+
 -- Payments with points span two databases: this is the coordinator's half. The row is written
 -- before the first step, and whoever finds one that is not done finishes it. 'confirming' is set
 -- by the transaction that makes the order paid, and 'cancelling' only once the order cannot be.

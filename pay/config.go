@@ -33,6 +33,7 @@ type Ledger interface {
 	Charges
 	Refunds
 	Intents
+	Cancellations
 	MoneyLedger
 }
 
@@ -85,6 +86,16 @@ type Intents interface {
 	MoveIntent(ctx context.Context, number flashsale.OrderNo, from, to flashsale.IntentState) (flashsale.Intent, error)
 	// DueIntents takes up those that are to be finished.
 	DueIntents(ctx context.Context, limit int) ([]flashsale.Intent, error)
+}
+
+// Cancellations end orders on an operator's word.
+type Cancellations interface {
+	// CancelOrder cancels an unpaid order; [flashsale.ErrConflict] with the order in any other state.
+	CancelOrder(ctx context.Context, number flashsale.OrderNo) (flashsale.Order, error)
+	CancelSale(ctx context.Context, sale flashsale.SaleID, reason string) (started bool, err error)
+	SaleCancellation(ctx context.Context, sale flashsale.SaleID) (flashsale.SaleCancellation, error)
+	// CancelSaleOrders goes on with the sales that are being cancelled.
+	CancelSaleOrders(ctx context.Context, limit int) (results []flashsale.Result, more bool, err error)
 }
 
 // MoneyLedger is what the audit asks of the order database.

@@ -38,9 +38,10 @@ func (d *Desk) pass(ctx context.Context) {
 	for ctx.Err() == nil {
 		work, cancel := d.lasting(ctx)
 		more := d.recoverIntents(work) == recoverBatch
-		moreRefunds := d.recoverRefunds(work)
+		more = d.cancelSales(work) || more
+		more = d.recoverRefunds(work) || more
 		cancel()
-		if !more && !moreRefunds {
+		if !more {
 			return
 		}
 	}

@@ -23,6 +23,8 @@ const (
 const (
 	ReasonPayTimeout = "pay_timeout"
 	ReasonShopper    = "shopper"
+	ReasonOperator   = "operator"
+	ReasonSale       = "sale_cancelled"
 )
 
 // giveBack follows a CTE gone with the orders that this statement ends: their units go back to

@@ -19,7 +19,7 @@ const claimed = `attempts = attempts + 1, next_at = now() + make_interval(secs =
 const startChargeSQL = `
 INSERT INTO charges (order_no, expires_at, next_at)
 SELECT order_no, pay_deadline, pay_deadline FROM orders
-WHERE order_no = $1 AND user_id = $2 AND status = 'unpaid' AND pay_deadline > now()
+WHERE order_no = $1 AND user_id = $2 AND status = 'unpaid' AND pay_deadline > now() AND` + notCancelled + `
 ON CONFLICT (order_no) DO UPDATE SET state = charges.state
 RETURNING state = 'open'`
 

@@ -17,6 +17,7 @@ const beginIntentSQL = `
 INSERT INTO points_intents (order_no, user_id, points, trade_no, next_at)
 SELECT order_no, user_id, amount_points, $2, now() + make_interval(secs => $3) FROM orders
 WHERE order_no = $1 AND status = 'unpaid' AND pay_deadline > now() AND amount_points > 0
+    AND` + notCancelled + `
 ON CONFLICT (order_no) DO UPDATE
     SET state = 'trying', attempts = 0, next_at = excluded.next_at, updated_at = now()
     WHERE points_intents.state = 'short'

@@ -34,7 +34,8 @@ func (l *Ledger) Restock(
 }
 
 // SetPaused pauses or resumes an item and owes it to Redis, also when the item has that state
-// already: an operator who asks again may have reason to. It returns the item.
+// already: an operator who asks again may have reason to. It returns the item. An item of a sale that
+// was cancelled is not resumed: [flashsale.ErrConflict].
 func (l *Ledger) SetPaused(
 	ctx context.Context, id flashsale.ItemID, paused bool,
 ) (flashsale.Item, error) {
@@ -44,6 +45,11 @@ func (l *Ledger) SetPaused(
 	}
 	return l.change(ctx, string(kind)+" item "+id.String(), id, kind, 0,
 		func(tx pgx.Tx, item *flashsale.Item) error {
+			if !paused {
+				if err := notOfCancelledSale(ctx, tx, item.SaleID); err != nil {
+					return err
+				}
+			}
 			item.Paused = paused
 			_, err := tx.Exec(ctx, `UPDATE items SET paused = $2 WHERE id = $1`, int64(id), paused)
 			return err

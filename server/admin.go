@@ -176,6 +176,10 @@ func (s *Server) setPaused(paused bool) fasthttp.RequestHandler {
 		call, cancel := context.WithTimeout(s.base, callTimeout)
 		defer cancel()
 		item, err := s.config.Ledger.SetPaused(call, id, paused)
+		if errors.Is(err, flashsale.ErrConflict) {
+			refuse(ctx, problemSaleCancelled)
+			return
+		}
 		if err != nil {
 			s.refuseItemFault(ctx, "pause or resume item", err, s.changeFault)
 			return

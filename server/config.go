@@ -123,6 +123,12 @@ type Payments interface {
 	// its state does not ask for one.
 	SettleRefund(ctx context.Context, number string) (flashsale.Order, error)
 	RetryRefund(ctx context.Context, number string) error
+	// CancelSale begins to cancel a whole sale; asking again changes nothing.
+	CancelSale(ctx context.Context, sale flashsale.SaleID, reason string) (started bool, err error)
+	// SaleCancellation says how far that has come; [flashsale.ErrNotFound] where none was begun.
+	SaleCancellation(ctx context.Context, sale flashsale.SaleID) (flashsale.SaleCancellation, error)
+	// CancelOrder ends an order on an operator's word. Without an outcome it was cancelled.
+	CancelOrder(ctx context.Context, no flashsale.OrderNo, reason string) (flashsale.Settlement, error)
 	// Points returns what a user has, with entries below a sequence (0: from the newest).
 	Points(ctx context.Context, user string, before int64, limit int) (flashsale.PointsStatement, error)
 	// Grant reports false when the user would have been given too many; a reference that stands

@@ -30,6 +30,8 @@ type fakePayments struct {
 	err        error
 	onNotify   func()
 	onLook     func()
+
+	cancellation flashsale.SaleCancellation
 }
 
 func (f *fakePayments) notef(format string, args ...any) {
@@ -82,6 +84,21 @@ func (f *fakePayments) SettleRefund(_ context.Context, number string) (flashsale
 func (f *fakePayments) RetryRefund(_ context.Context, number string) error {
 	f.notef("retry %s", number)
 	return f.err
+}
+
+func (f *fakePayments) CancelSale(_ context.Context, sale flashsale.SaleID, reason string) (bool, error) {
+	f.notef("cancel sale %s %q", sale, reason)
+	return true, f.err
+}
+
+func (f *fakePayments) SaleCancellation(_ context.Context, sale flashsale.SaleID) (flashsale.SaleCancellation, error) {
+	f.notef("cancellation %s", sale)
+	return f.cancellation, f.err
+}
+
+func (f *fakePayments) CancelOrder(_ context.Context, no flashsale.OrderNo, reason string) (flashsale.Settlement, error) {
+	f.notef("cancel order %s %q", no, reason)
+	return f.settlement, f.err
 }
 
 func (f *fakePayments) Points(_ context.Context, user string, before int64, limit int) (flashsale.PointsStatement, error) {
@@ -411,6 +428,49 @@ func TestCreateSale_Payable(t *testing.T) {
 		if got := string(b.callOps("POST", "/v1/admin/sales", body, bearer...).Body()); !strings.Contains(got, want) {
 			t.Errorf("%s: %s, want %s", item, got, want)
 		}
+	}
+}
+
+// Protects the contract of ending orders for others: one, or those of a whole sale.
+func TestAdminCancel(t *testing.T) {
+	t.Parallel()
+	b, f := setupPayments(t, nil)
+	f.cancellation = flashsale.SaleCancellation{SaleID: 3, Reason: "why", StartedAt: opens, Walked: true, Refunding: 2, Refused: 1, Refunded: 4, Cancelled: 5}
+	running := `{"sale":"3","state":"running","reason":"why","started_at_ms":1800000000000,"unpaid":0,"paid":0,"refunding":2,"refused":1,"refunded":4,"cancelled":5}`
+	for _, c := range []struct {
+		call, body string
+		settlement flashsale.Settlement
+		err        error
+		want       string
+	}{
+		{call: "POST sales/3/cancel", want: "202 " + running},
+		{call: "POST sales/3/cancel", body: `{"reason":"fire"}`, want: "202 " + running},
+		{call: "GET sales/3/cancel", want: "200 " + running},
+		{call: "POST sales/3/cancel", body: `{"reason":"a\u0000"}`, want: "422 invalid_field"},
+		{call: "POST sales/3/cancel", body: `{"why":"x"}`, want: "422 unknown_field"},
+		{call: "POST sales/x/cancel", want: "400 invalid_sale_id"},
+		{call: "POST sales/3/cancel", err: flashsale.ErrNotFound, want: "404 sale_not_found"},
+		{call: "GET sales/3/cancel", err: flashsale.ErrNotFound, want: "404 sale_not_cancelled"},
+		{call: "POST sales/3/cancel", err: io.ErrUnexpectedEOF, want: "503 outcome_unknown"},
+		{call: "POST orders/42/cancel", settlement: flashsale.Settlement{Order: flashsale.Order{Status: flashsale.Cancelled}}, want: `200 {"order_no":"42","status":"cancelled"}`},
+		{call: "POST orders/42/cancel", settlement: flashsale.Settlement{Outcome: flashsale.RefundStarted, Order: flashsale.Order{Status: flashsale.Refunding}}, want: `202 {"order_no":"42","status":"refunding"}`},
+		{call: "POST orders/42/cancel", settlement: flashsale.Settlement{Outcome: flashsale.NotRefundable, Order: flashsale.Order{Status: flashsale.Rejected}}, want: "409 not_cancellable"},
+		{call: "POST orders/42/cancel", err: flashsale.ErrNotFound, want: "404 order_not_found"},
+	} {
+		f.settlement, f.err = c.settlement, c.err
+		method, path, _ := strings.Cut(c.call, " ")
+		response := b.callOps(method, "/v1/admin/"+path, c.body, bearer...)
+		got := code(response)
+		if response.StatusCode() < 300 {
+			got = fmt.Sprintf("%d %s", response.StatusCode(), response.Body())
+		}
+		if got != c.want {
+			t.Errorf("%s %s: %s, want %s", c.call, c.body, got, c.want)
+		}
+	}
+	f.err, f.cancellation.Refunding = nil, 1
+	if got := string(b.callOps("GET", "/v1/admin/sales/3/cancel", "", bearer...).Body()); !strings.Contains(got, `"state":"done"`) {
+		t.Errorf("with nothing but a refused refund left: %s", got)
 	}
 }
 

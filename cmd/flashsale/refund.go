@@ -54,7 +54,11 @@ func withDesk(ctx context.Context, s stores, logger *slog.Logger, do func(*pay.D
 		return err
 	}
 	defer r.close()
-	if r.herald, err = worker.NewHerald(r.redisURL, logger); err != nil {
+	return r.withDesk(do)
+}
+
+func (r *rooms) withDesk(do func(*pay.Desk) error) (err error) {
+	if r.herald, err = worker.NewHerald(r.redisURL, r.logger); err != nil {
 		return err
 	}
 	desk, err := r.newDesk(nil, r.herald, nil)
