@@ -86,6 +86,13 @@ func (o Order) Digest() int64 {
 	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // any bits do
 }
 
+// OrderEvent is something that happened to an order, for whoever looks into a complaint.
+type OrderEvent struct {
+	At     time.Time
+	Event  string // a stable code, such as confirmed
+	Detail string // numbers and reasons, for people
+}
+
 // Result tells that an order has reached a state: what the worker publishes and the
 // websocket of the shopper shows.
 type Result struct {

@@ -88,6 +88,10 @@ type Ledger interface {
 	Order(ctx context.Context, no flashsale.OrderNo) (flashsale.Order, error)
 	// Orders returns a user's orders below a number (0: from the newest), newest first.
 	Orders(ctx context.Context, user string, before flashsale.OrderNo, limit int) ([]flashsale.Order, error)
+	// OfTrade returns the orders that a trade or refund number has to do with.
+	OfTrade(ctx context.Context, number string) ([]flashsale.OrderNo, error)
+	// Events returns what happened to an order, in the order of time.
+	Events(ctx context.Context, no flashsale.OrderNo) ([]flashsale.OrderEvent, error)
 	// Cancel returns the cancelled order; or, with [flashsale.ErrConflict], the order in the
 	// state that forbids it.
 	Cancel(ctx context.Context, no flashsale.OrderNo, user string) (flashsale.Order, error)

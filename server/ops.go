@@ -66,6 +66,8 @@ func (s *Server) routeOps() fasthttp.RequestHandler {
 	admin("POST", "/v1/admin/items/{item}/stock", s.restock)
 	admin("GET", "/v1/admin/audit", s.audit, "full", "wait")
 	admin("POST", "/v1/admin/points", s.grantPoints)
+	admin("GET", "/v1/admin/orders", s.lookUp, "user", "trade", "before", "limit")
+	admin("GET", "/v1/admin/orders/{order_no}", s.lookAt)
 	admin("GET", "/v1/admin/orders/{order_no}/payments", s.getPayments)
 	admin("POST", "/v1/admin/orders/{order_no}/cancel", s.cancelAnyOrder)
 	admin("POST", "/v1/admin/sales/{sale}/cancel", s.cancelSale)

@@ -33,6 +33,7 @@ var (
 	problemSaleID           = refusal(400, "invalid_sale_id", "A sale id is 1 to 19 digits.")
 	problemOrderNo          = refusal(400, "invalid_order_no", "An order_no is 1 to 19 digits.")
 	problemIdempotencyKey   = refusal(400, "invalid_idempotency_key", "An Idempotency-Key is 1 to 128 characters of [A-Za-z0-9_.:@+/=-].")
+	problemLookUp           = refusal(400, "invalid_look_up", "Give one of user and trade: a user's id, or the number of a trade or refund.")
 	problemFull             = refusal(400, "invalid_full", "full is 1 or left out.")
 	problemWait             = refusal(400, "invalid_wait", "wait is a duration such as 5s, at most 30s.")
 	problemStatus           = refusal(400, "invalid_status", "status is a state of an order, such as pending.")

@@ -188,6 +188,18 @@ func (f *fakeLedger) LiveItems(context.Context) (items []flashsale.ItemID, err e
 	return items, cmp.Or(f.liveErr, f.err)
 }
 
+func (f *fakeLedger) OfTrade(_ context.Context, number string) ([]flashsale.OrderNo, error) {
+	no, err := flashsale.ParseID[flashsale.OrderNo](strings.TrimPrefix(number, "T"))
+	if _, ok := f.orders[no]; !ok || err != nil {
+		return nil, f.err
+	}
+	return []flashsale.OrderNo{no}, f.err
+}
+
+func (f *fakeLedger) Events(_ context.Context, no flashsale.OrderNo) ([]flashsale.OrderEvent, error) {
+	return []flashsale.OrderEvent{{At: f.orders[no].ReservedAt, Event: "reserved", Detail: "1 units"}}, f.err
+}
+
 func (f *fakeLedger) Order(_ context.Context, no flashsale.OrderNo) (flashsale.Order, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
