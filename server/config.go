@@ -176,6 +176,8 @@ type Config struct {
 	Drain time.Duration
 	// Durability tells what a crash of Redis may lose, for /readyz. Optional.
 	Durability func(context.Context) (string, error)
+	// Export calls fn with the orders of a sale, page by page. nil: the call answers 404.
+	Export func(ctx context.Context, sale flashsale.SaleID, fn func([]flashsale.Order) error) error
 	// Gatherer is what /metrics shows. Default: prometheus.DefaultGatherer.
 	Gatherer prometheus.Gatherer
 	// HeaderBytesMax bounds request line and headers together; each open connection, an idle

@@ -70,6 +70,7 @@ func (s *Server) routeOps() fasthttp.RequestHandler {
 	admin("GET", "/v1/admin/orders/{order_no}", s.lookAt)
 	admin("GET", "/v1/admin/orders/{order_no}/payments", s.getPayments)
 	admin("POST", "/v1/admin/orders/{order_no}/cancel", s.cancelAnyOrder)
+	admin("GET", "/v1/admin/sales/{sale}/orders", s.exportOrders, "format")
 	admin("POST", "/v1/admin/sales/{sale}/cancel", s.cancelSale)
 	admin("GET", "/v1/admin/sales/{sale}/cancel", s.getSaleCancellation)
 	admin("POST", "/v1/admin/refunds/{refund_no}/settle", s.settleRefund)

@@ -38,6 +38,7 @@ var (
 	problemWait             = refusal(400, "invalid_wait", "wait is a duration such as 5s, at most 30s.")
 	problemStatus           = refusal(400, "invalid_status", "status is a state of an order, such as pending.")
 	problemLimit            = refusal(400, "invalid_limit", "limit is a number from 1 to 100.")
+	problemFormat           = refusal(400, "invalid_format", "format is csv or ndjson.")
 	problemCursor           = refusal(400, "invalid_cursor", "before is the next_cursor of the previous page.")
 	problemParameter        = refusal(400, "unknown_parameter", "The query has a parameter that is not known here.")
 	problemParameterTwice   = refusal(400, "repeated_parameter", "A parameter of the query was given more than once.")

@@ -23,6 +23,7 @@ type saleCommand struct {
 	List    saleListCommand    `cmd:"" help:"List the newest sales."`
 	Show    saleShowCommand    `cmd:"" help:"Show a sale, as the ledger and as Redis hold it."`
 	Cancel  saleCancelCommand  `cmd:"" help:"Cancel a sale as a whole: it stops selling, unpaid orders are cancelled, paid ones refunded. Asking again shows how far it has come."`
+	Export  saleExportCommand  `cmd:"" help:"Write all orders of a sale as CSV or NDJSON."`
 	Preheat salePreheatCommand `cmd:"" help:"Load a sale's items into Redis; what is loaded stays as it is."`
 	Rebuild saleRebuildCommand `cmd:"" help:"Write a sale's items into Redis anew, from the ledger, where they differ."`
 }

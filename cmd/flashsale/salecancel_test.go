@@ -104,6 +104,10 @@ func TestFaults_CancelSale(t *testing.T) {
 	if out := s.command(exitOK, "sale", "cancel", sales[0].ID.String()); !strings.Contains(out, "done") {
 		t.Errorf("sale cancel says %s", out)
 	}
+	exported := ask(http.MethodGet, server.process().ops+"/v1/admin/sales/"+sales[0].ID.String()+"/orders?format=csv", adminToken).text
+	if out := s.command(exitOK, "sale", "export", sales[0].ID.String()); out != exported || strings.Count(out, ",refunded,") != paid || strings.Count(out, ",cancelled,") != unpaid {
+		t.Errorf("export: %d and %d bytes\n%.300s", len(out), len(exported), out)
+	}
 	s.auditClean()
 	r = s.rooms()
 	defer r.close()

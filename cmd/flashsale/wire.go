@@ -156,6 +156,7 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		Checks:      r.checks(true),
 		DevLogin:    s.DevLogin,
 		Durability:  r.engine.Durability,
+		Export:      r.ledger.ExportOrders,
 		Gatherer:    r.metrics,
 		Ledger:      r.ledger,
 		Listener:    listener,
