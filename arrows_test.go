@@ -65,6 +65,7 @@ var homes = []struct {
 	{"database/sql", []string{"postgres", "pay/points"}, nil, "SQL lives in the ledgers, on pgx"},
 	{"github.com/valyala/fasthttp", []string{"server", "bench"}, []string{"server", "cmd/*"}, "HTTP is server's"},
 	{"github.com/fasthttp", []string{"server", "bench"}, []string{"server", "cmd/*"}, "router and websocket are server's"},
+	{"github.com/getkin/kin-openapi", nil, []string{"server"}, "documents are held against the server by its tests"},
 	{"github.com/alecthomas/kong", []string{"cmd/*"}, nil, "flags are read in cmd only"},
 	{"testing", []string{"internal/devstack/stacktest"}, []string{".", "*", "*/*", "*/*/*"}, "no test code in the program"},
 }

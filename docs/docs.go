@@ -7,3 +7,8 @@ import _ "embed"
 //
 //go:embed api.md
 var API []byte
+
+// OpenAPI describes the HTTP API to programs. It is made from openapi.yaml.
+//
+//go:embed openapi.json
+var OpenAPI []byte

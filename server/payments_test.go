@@ -210,7 +210,7 @@ func TestPayments_BadInput(t *testing.T) {
 	if len(f.asked) > 0 {
 		t.Errorf("asked %v", f.asked)
 	}
-	f.settlement = flashsale.Settlement{Outcome: flashsale.RefundComplete}
+	f.settlement = flashsale.Settlement{Outcome: flashsale.RefundComplete, Order: flashsale.Order{Status: flashsale.Refunded}}
 	long := strings.Repeat("不", flashsale.RefundReasonLenMax) // of characters, not of bytes
 	for _, reason := range []string{`不要了`, long, `two\r\nlines\nand\u2028more\tof it`} {
 		b.call("POST", "/v1/orders/1/refunds", `{"reason":"`+reason+`"}`, as("ann")...)

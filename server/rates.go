@@ -21,10 +21,10 @@ type Rates struct {
 	AddrOrders  int // requests for units. Default 10,000: many shoppers share an address.
 	AddrReads   int // what everybody may see, and browsers coming back from Alipay. Default 10,000.
 	AdminGuess  int // wrong admin tokens. Default 50.
-	UserOrders  int // requests for units. Default 50.
-	UserPays    int // payments, refunds and cancellations. Default 10.
-	UserReads   int // orders, points and sockets. Default 200.
-	UserUnknown int // requests for units of items that do not exist. Default 5.
+	UserOrders  int // requests for units. Default 1,000.
+	UserPays    int // payments, refunds and cancellations. Default 50.
+	UserReads   int // orders, points and sockets. Default 1,000.
+	UserUnknown int // requests for units of items that do not exist. Default 25.
 }
 
 const (
@@ -157,10 +157,10 @@ func newRates(given Rates, clock func() time.Duration) *rates {
 		addrLogins: newRate("logins", given.AddrLogins, 100, clock),
 		addrOrders: newRate("address-orders", given.AddrOrders, 10_000, clock),
 		addrReads:  newRate("address-reads", given.AddrReads, 10_000, clock),
-		userOrders: newRate("orders", given.UserOrders, 50, clock),
-		userPays:   newRate("payments", given.UserPays, 10, clock),
-		userReads:  newRate("reads", given.UserReads, 200, clock),
-		unknowns:   newRate("unknown-items", given.UserUnknown, 5, clock),
+		userOrders: newRate("orders", given.UserOrders, 1000, clock),
+		userPays:   newRate("payments", given.UserPays, 50, clock),
+		userReads:  newRate("reads", given.UserReads, 1000, clock),
+		unknowns:   newRate("unknown-items", given.UserUnknown, 25, clock),
 	}
 	r.unknowns.quiet = true // the limit of purchases is the one to tell
 	return r

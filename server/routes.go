@@ -39,6 +39,7 @@ func (s *Server) routePublic() fasthttp.RequestHandler {
 	handle("POST", "/v1/orders/{order_no}/refunds", s.requireUser(ofUser(limit.userPays, s.createRefund)), "item")
 	handle("POST", "/v1/payments/alipay/notify", s.alipayNotify)
 	handle("GET", "/v1/payments/alipay/return", fromAddr(limit.addrReads, s.alipayReturn), anyQuery)
+	handle("GET", "/v1/openapi.json", cacheable(getOpenAPI))
 	handle("GET", "/docs/api.md", cacheable(getPage))
 	handle("GET", "/v1/points", s.requireUser(ofUser(limit.userReads, s.getPoints)), "before", "limit")
 
@@ -87,6 +88,11 @@ func newRouter() *router.Router {
 func getPage(ctx *fasthttp.RequestCtx) {
 	ctx.Response.Header.SetContentType("text/markdown; charset=utf-8")
 	ctx.Response.SetBodyRaw(docs.API)
+}
+
+func getOpenAPI(ctx *fasthttp.RequestCtx) {
+	ctx.Response.Header.SetContentType(typeJSON)
+	ctx.Response.SetBodyRaw(docs.OpenAPI)
 }
 
 // answerOptions answers with the methods of an address, which the router has put into Allow.

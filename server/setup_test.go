@@ -303,6 +303,7 @@ func (f *fakeLedger) SetPaused(_ context.Context, id flashsale.ItemID, paused bo
 func (f *fakeLedger) set(order flashsale.Order) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	order.Quantity = max(1, order.Quantity)
 	f.orders[order.OrderNo] = order
 }
 
@@ -387,6 +388,10 @@ func call(handler fasthttp.RequestHandler, method, path, body string, headers ..
 	handler(&ctx)
 	response := &fasthttp.Response{}
 	ctx.Response.CopyTo(response)
+	if err := theSpec().conforms(&request, response); err != nil {
+		panic(fmt.Sprintf("%s %s %s is answered %d %s, and %s says: %v", method, path, body,
+			response.StatusCode(), response.Body(), specYAML, err))
+	}
 	return response
 }
 

@@ -35,10 +35,10 @@ type limits struct {
 	RateAddrOrders    int           `env:"RATE_ADDR_ORDERS" placeholder:"N" help:"Purchases a second of one address. 0: 10000, and none for this host."`
 	RateAddrReads     int           `env:"RATE_ADDR_READS" placeholder:"N" help:"Reads of the catalogue a second of one address. 0: 10000, and none for this host."`
 	RateAdminGuesses  int           `env:"RATE_ADMIN_GUESSES" placeholder:"N" help:"Wrong admin tokens a second of one address. 0: 50."`
-	RateUserOrders    int           `env:"RATE_USER_ORDERS" placeholder:"N" help:"Purchases a second of one user. 0: 50."`
-	RateUserPays      int           `env:"RATE_USER_PAYS" placeholder:"N" help:"Payments, refunds and cancellations a second of one user. 0: 10."`
-	RateUserReads     int           `env:"RATE_USER_READS" placeholder:"N" help:"Reads of orders and points a second of one user. 0: 200."`
-	RateUserUnknown   int           `env:"RATE_USER_UNKNOWN" placeholder:"N" help:"Purchases a second of one user of items that do not exist. 0: 5."`
+	RateUserOrders    int           `env:"RATE_USER_ORDERS" placeholder:"N" help:"Purchases a second of one user. 0: 1000."`
+	RateUserPays      int           `env:"RATE_USER_PAYS" placeholder:"N" help:"Payments, refunds and cancellations a second of one user. 0: 50."`
+	RateUserReads     int           `env:"RATE_USER_READS" placeholder:"N" help:"Reads of orders and points a second of one user. 0: 1000."`
+	RateUserUnknown   int           `env:"RATE_USER_UNKNOWN" placeholder:"N" help:"Purchases a second of one user of items that do not exist. 0: 25."`
 	SocketsMax        int           `env:"SOCKETS_MAX" default:"${sockets_max}" help:"Websockets at once."`
 	SocketsPerUserMax int           `env:"SOCKETS_PER_USER_MAX" default:"${sockets_per_user_max}" help:"Websockets of one user."`
 	SocketPing        time.Duration `env:"SOCKET_PING" default:"${socket_ping}" help:"How often an idle websocket is pinged; silent for twice as long it is dropped."`
