@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"flashsale/bench/baseline"
 	"flashsale/bench/gobench"
 	"flashsale/bench/report"
 	"flashsale/bench/stats"
@@ -51,13 +52,13 @@ type run struct {
 	engine gobench.Bench
 	ledger gobench.Bench
 	stack  *target.Stack
-	script string   // reserve.lua, as Redis names it
+	forms  []form
 	items  []string // one each measurement of the script
 	copies *pgx.Conn
 	copied int64 // rows so far
 
-	reserved, gathered   stats.Sample // engine.Reserve: orders each second, requests a call
-	decided, cost        [len(perCall)]stats.Sample
+	reserved, gathered   stats.Sample                  // engine.Reserve: orders each second, requests a call
+	decided, cost        [len(perCall)][2]stats.Sample // by size and form
 	persisted, copyRates stats.Sample
 }
 
@@ -88,7 +89,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	if err := r.createItems(ctx); err != nil {
 		return err
 	}
-	if err := r.loadScript(ctx); err != nil {
+	if err := r.loadScripts(ctx); err != nil {
 		return err
 	}
 	return r.createTable(ctx)
@@ -100,20 +101,24 @@ func (r *run) createItems(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.items, err = server.CreateItems(ctx, len(perCall)*r.Rounds, stock)
+	r.items, err = server.CreateItems(ctx, len(perCall)*len(r.decided[0])*r.Rounds, stock)
 	return errors.Join(err, server.Stop())
 }
 
-// loadScript has Redis compile the engine's own script, read from its sources.
-func (r *run) loadScript(ctx context.Context) error {
+// loadScripts has Redis compile the engine's own script, read from its sources, and the earlier one.
+func (r *run) loadScripts(ctx context.Context) error {
 	text, err := os.ReadFile(filepath.Join(r.work.Source, "lua", "reserve.lua"))
 	if err != nil {
 		return err
 	}
-	r.script, err = r.stack.Redis.Do(ctx, r.stack.Redis.B().ScriptLoad().Script(string(text)).Build()).ToString()
-	if err != nil {
-		return fmt.Errorf("load reserve.lua: %w", err)
+	var names [2]string
+	for n, script := range []string{string(text), baseline.EntryAnOrder} {
+		names[n], err = r.stack.Redis.Do(ctx, r.stack.Redis.B().ScriptLoad().Script(script).Build()).ToString()
+		if err != nil {
+			return fmt.Errorf("load a script: %w", err)
+		}
 	}
+	r.forms = forms(names[0], names[1])
 	return nil
 }
 
@@ -174,11 +179,19 @@ func (r *run) part() *report.Part {
 		report.Figure{Name: "engine.Reserve", Unit: "orders/s", Better: report.Higher, Sample: r.reserved},
 		report.Figure{Name: "engine.Reserve: requests a script call", Sample: r.gathered})
 	for i, size := range perCall {
-		name := fmt.Sprintf("bare reserve.lua, %d requests a call", size)
-		shares = append(shares, share("engine.Reserve / "+name, r.reserved.Over(r.decided[i])))
-		figures = append(figures,
-			report.Figure{Name: name, Unit: "decisions/s", Sample: r.decided[i]},
-			report.Figure{Name: name + ": CPU of Redis", Unit: "µs/decision", Better: report.Lower, Sample: r.cost[i]})
+		for f, name := range []string{entryARun, entryAnOrder} {
+			name = fmt.Sprintf("%s, %d requests a call", name, size)
+			if f == 0 {
+				shares = append(shares, share("engine.Reserve / "+name, r.reserved.Over(r.decided[i][f])))
+			}
+			figures = append(figures,
+				report.Figure{Name: name, Unit: "decisions/s", Sample: r.decided[i][f]},
+				report.Figure{Name: name + ": CPU of Redis", Unit: "µs/decision", Better: report.Lower, Sample: r.cost[i][f]})
+		}
+		figures = append(figures, report.Figure{
+			Name:   fmt.Sprintf("CPU of Redis, %s / %s, %d requests a call", entryARun, entryAnOrder, size),
+			Better: report.Lower, Sample: r.cost[i][0].Over(r.cost[i][1]),
+		})
 	}
 	shares = append(shares, share("ledger.Persist / bare COPY, 1,000 rows a transaction", r.persisted.Over(r.copyRates)))
 	figures = append(figures,

@@ -25,37 +25,88 @@ const connections = 4
 // replyTimeout bounds one measurement, so that a Redis that has stopped ends the run.
 const replyTimeout = time.Minute
 
-// decide measures the script alone, in calls of each size.
+// form is a way to write a call that decides requests, and where its reply tells the outcomes.
+type form struct {
+	name     string
+	script   string // as Redis names it
+	head     func(item string, size int) []string
+	each     func(order, user string) []string // a request
+	outcomes int                               // place in the reply, arrays within it taken apart
+}
+
+// Names of the forms.
+const (
+	entryARun    = "bare reserve.lua"
+	entryAnOrder = "an entry an order"
+)
+
+const streamMax = 1 << 40 // never reached
+
+// forms are the engine's own script, read from its sources, and the one that it had while each order
+// was a stream entry of its own. How they are called stands at their tops.
+func forms(reserve, before string) []form {
+	const item, buyers, orders = "fs:{0}:item:", "fs:{0}:buyers:", "fs:{0}:orders"
+	return []form{
+		{
+			name: entryARun, script: reserve, outcomes: 9,
+			head: func(id string, size int) []string {
+				return []string{
+					"4", orders, "fs:{0}:waiting", item + id, buyers + id,
+					strconv.Itoa(streamMax), "fs:cleared", id, strconv.Itoa(size),
+				}
+			},
+			each: func(order, user string) []string { return []string{user, order + " 1 "} },
+		},
+		{
+			name: entryAnOrder, script: before, outcomes: 6,
+			head: func(id string, _ int) []string {
+				return []string{"3", item + id, buyers + id, orders, id, strconv.Itoa(streamMax)}
+			},
+			each: func(order, user string) []string { return []string{order, user, "1", ""} },
+		},
+	}
+}
+
+// decide measures the scripts alone, in calls of each size.
 func (r *run) decide(ctx context.Context, n int) error {
 	for i, size := range perCall {
-		item := r.items[n*len(perCall)+i]
-		calls := r.calls(item, size)
-		pid, err := r.stack.RedisPID(ctx)
-		if err != nil {
-			return err
+		for f := range r.forms {
+			item := r.items[(n*len(perCall)+i)*len(r.forms)+f]
+			if err := r.decideAs(ctx, n, i, f, item); err != nil {
+				return fmt.Errorf("%s, %d requests a call: %w", r.forms[f].name, size, err)
+			}
 		}
-		before, err := proc.CPU(pid)
-		if err != nil {
-			return err
-		}
-		began := time.Now()
-		if err := r.send(ctx, calls, size); err != nil {
-			return fmt.Errorf("reserve.lua, %d requests a call: %w", size, err)
-		}
-		took := time.Since(began)
-		after, err := proc.CPU(pid)
-		if err != nil {
-			return err
-		}
-		decided := len(calls) * size
-		if err := r.sold(ctx, item, int64(decided)); err != nil {
-			return err
-		}
-		rate := float64(decided) / took.Seconds()
-		r.decided[i] = append(r.decided[i], rate)
-		r.cost[i] = append(r.cost[i], float64((after-before).Microseconds())/float64(decided))
-		r.resultf(n, "bare reserve.lua, %d a call: %s decisions/s", size, stats.Human(rate))
 	}
+	return nil
+}
+
+func (r *run) decideAs(ctx context.Context, n, i, f int, item string) error {
+	form, size := r.forms[f], perCall[i]
+	calls := r.calls(form, item, size)
+	pid, err := r.stack.RedisPID(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := proc.CPU(pid)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := r.send(ctx, calls, form, size); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	after, err := proc.CPU(pid)
+	if err != nil {
+		return err
+	}
+	decided := len(calls) * size
+	if err := r.sold(ctx, item, int64(decided)); err != nil {
+		return err
+	}
+	rate, cost := float64(decided)/took.Seconds(), float64((after-before).Microseconds())/float64(decided)
+	r.decided[i][f], r.cost[i][f] = append(r.decided[i][f], rate), append(r.cost[i][f], cost)
+	r.resultf(n, "%s, %d a call: %s decisions/s, %.2f µs of Redis each", form.name, size, stats.Human(rate), cost)
 	return nil
 }
 
@@ -74,11 +125,10 @@ func (r *run) sold(ctx context.Context, item string, units int64) error {
 	return r.stack.Tidy(ctx)
 }
 
-// calls writes out every call before the clock starts. They are as the engine sends them: see
-// the contract at the top of reserve.lua.
-func (r *run) calls(item string, size int) [][]byte {
-	head := append(array(3+3+2+4*size), bulk("EVALSHA", r.script, "3",
-		"fs:{0}:item:"+item, "fs:{0}:buyers:"+item, "fs:{0}:orders", item, strconv.Itoa(1<<40))...)
+// calls writes out every call before the clock starts.
+func (r *run) calls(form form, item string, size int) [][]byte {
+	words := append([]string{"EVALSHA", form.script}, form.head(item, size)...)
+	head := append(array(len(words)+size*len(form.each("", ""))), bulk(words...)...)
 	calls := make([][]byte, r.size(decisions)/size)
 	user := 0
 	for n := range calls {
@@ -86,7 +136,7 @@ func (r *run) calls(item string, size int) [][]byte {
 		for range size {
 			user++
 			const firstOrder = 1_800_000_000_000_000_000 // as long as those of the engine
-			call = append(call, bulk(strconv.Itoa(firstOrder+user), "user"+strconv.Itoa(user), "1", "")...)
+			call = append(call, bulk(form.each(strconv.Itoa(firstOrder+user), "user"+strconv.Itoa(user))...)...)
 		}
 		calls[n] = call
 	}
@@ -104,7 +154,7 @@ func bulk(words ...string) []byte {
 }
 
 // send shares the calls among the connections and returns when all are answered.
-func (r *run) send(ctx context.Context, calls [][]byte, size int) error {
+func (r *run) send(ctx context.Context, calls [][]byte, form form, size int) error {
 	where, err := url.Parse(r.stack.RedisURL)
 	if err != nil {
 		return err
@@ -126,7 +176,7 @@ func (r *run) send(ctx context.Context, calls [][]byte, size int) error {
 				if _, err := conn.Write(calls[n]); err != nil {
 					return err
 				}
-				if err := accepted(replies, size); err != nil {
+				if err := accepted(replies, form.outcomes, size); err != nil {
 					return err
 				}
 			}
@@ -137,12 +187,11 @@ func (r *run) send(ctx context.Context, calls [][]byte, size int) error {
 }
 
 // accepted reads the reply to a call, all of whose requests must have been accepted.
-func accepted(replies *bufio.Reader, size int) error {
+func accepted(replies *bufio.Reader, outcomes, size int) error {
 	reply, err := read(replies)
 	if err != nil {
 		return err
 	}
-	const outcomes = 6
 	if len(reply) <= outcomes || len(reply[outcomes]) != size || strings.Trim(reply[outcomes], "A") != "" {
 		return fmt.Errorf("not everything was accepted: %q", reply)
 	}

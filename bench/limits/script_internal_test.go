@@ -28,7 +28,7 @@ func TestAccepted(t *testing.T) {
 		"nothing":           {"", false},
 		"a negative length": {"$-1\r\n", false},
 	} {
-		if err := accepted(bufio.NewReader(strings.NewReader(test.reply)), 2); (err == nil) != test.ok {
+		if err := accepted(bufio.NewReader(strings.NewReader(test.reply)), 6, 2); (err == nil) != test.ok {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
