@@ -24,6 +24,8 @@ const (
 	Ended
 	// Paused: an operator has paused the item.
 	Paused
+	// KeyReused: the idempotency key was used for another quantity; its order_no.
+	KeyReused
 	// ItemNotFound: no such item.
 	ItemNotFound
 	// NotReady: the item is not loaded in Redis, or is being rebuilt; ask again later.
@@ -36,7 +38,7 @@ var outcomeTexts = [...]string{
 	Accepted: "accepted", Replayed: "replayed", SoldOut: "sold_out",
 	DuplicateOrder: "duplicate_order", LimitReached: "limit_reached",
 	NotStarted: "not_started", Ended: "ended", Paused: "paused",
-	ItemNotFound: "item_not_found", NotReady: "not_ready", Overloaded: "overloaded",
+	KeyReused: "idempotency_key_reused", ItemNotFound: "item_not_found", NotReady: "not_ready", Overloaded: "overloaded",
 }
 
 // Outcomes returns every outcome, in the order of their declaration.

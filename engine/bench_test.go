@@ -39,6 +39,7 @@ func benchmarkEngine(b *testing.B, config engine.Config) *engine.Engine {
 		config.RedisURL = stacktest.Redis(b)
 	}
 	config.StreamMax = 1 << 40
+	config.Registry = engine.NewMemoryRegistry()
 	e, err := engine.New(context.Background(), config)
 	if err != nil {
 		b.Fatal(err)

@@ -2,9 +2,7 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"hash/maphash"
 	"strconv"
 	"strings"
 
@@ -12,12 +10,6 @@ import (
 
 	"flashsale"
 )
-
-var errRosterFull = errors.New("more buyers than a roster holds")
-
-func newRoster(epoch int64) *roster {
-	return &roster{epoch: epoch, seed: maphash.MakeSeed(), users: make(map[uint64]struct{})}
-}
 
 // Orders returns the orders that a user holds of the given items by what Redis says, as
 // pending: whether the ledger has confirmed them only the ledger knows. It asks about all items
@@ -60,7 +52,7 @@ func (e *Engine) Buyers(ctx context.Context, item flashsale.ItemID,
 ) error {
 	return e.scanBuyers(ctx, item, func(user, entry string) error {
 		orders, err := parseEntry(item, user, entry)
-		if err != nil {
+		if err != nil || len(orders) == 0 {
 			return err
 		}
 		return fn(user, orders)
@@ -85,7 +77,8 @@ func (e *Engine) scanBuyers(ctx context.Context, item flashsale.ItemID, fn func(
 	}
 }
 
-// parseEntry reads "order_no qty key[,order_no qty key...]", as lua/reserve.lua writes it.
+// parseEntry reads "order_no qty key[,order_no qty key...]", as lua/reserve.lua writes it, without
+// the orders that are over, whose qty is negative.
 func parseEntry(item flashsale.ItemID, user, entry string) ([]flashsale.Order, error) {
 	var orders []flashsale.Order
 	for line := range strings.SplitSeq(entry, ",") {
@@ -93,8 +86,11 @@ func parseEntry(item flashsale.ItemID, user, entry string) ([]flashsale.Order, e
 		qtyText, key, ok := strings.Cut(rest, " ")
 		order, err := flashsale.ParseID[flashsale.OrderNo](orderText)
 		qty, qtyErr := strconv.Atoi(qtyText)
-		if !ok || err != nil || qtyErr != nil || qty < 1 {
+		if !ok || err != nil || qtyErr != nil || qty == 0 {
 			return nil, fmt.Errorf("buyers entry %q of item %d: %w", entry, item, ErrUnreadable)
+		}
+		if qty < 0 {
+			continue
 		}
 		orders = append(orders, flashsale.Order{
 			OrderNo: order, ItemID: item, User: user, Quantity: qty, IdempotencyKey: key,

@@ -2,12 +2,15 @@ package engine
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"flashsale"
 )
 
 // Defaults and bounds of Config.
@@ -43,8 +46,12 @@ type Config struct {
 	// InFlight is how many script calls of one lane run at once. Default 2: one is decided by
 	// Redis while the replies of the other are handed out. More makes batches smaller.
 	InFlight int
-	// LanesMax is how many items may have a lane at once; requests for more are answered
-	// Overloaded. It bounds memory when ids are made up. Default 100,000.
+	// Items lists the items that there are, such as those whose sales are not long over: requests
+	// for others are answered ItemNotFound, without Redis. It is asked when an id comes that is not
+	// known, 20 times a second at most; while it fails every id may be an item. Default: any id may.
+	Items func(context.Context) ([]flashsale.ItemID, error)
+	// LanesMax is how many items may have a queue at once; requests for more are answered
+	// Overloaded. It bounds memory where Items cannot tell. Default 100,000.
 	LanesMax int
 	// LeaseTTL is how long a node goes on numbering orders while the Registry is away, and how
 	// long at most its id stays taken after its process has died. A node that has just started

@@ -145,6 +145,7 @@ func TestReserve_Window(t *testing.T) {
 	closed := decimal(time.Now().Add(-time.Minute).UnixMilli())
 	do(t, client, "HSET", ItemKey(0, over.ID), "closes_at_ms", closed)
 	becomes(t, e, over.ID, "bob", flashsale.Ended)
+	raised(t, e, over.ID, flashsale.Ended)
 	if reply := becomes(t, e, early.ID, "bob", flashsale.NotStarted); !reply.OpensAt.Equal(early.OpensAt) {
 		t.Errorf("opens at %s, want %s", reply.OpensAt, early.OpensAt)
 	}
@@ -158,12 +159,15 @@ func TestReserve_Window(t *testing.T) {
 			t.Fatal(reply)
 		}
 	}
-	// Each item is asked about once a second at most.
-	if n := calls(t, client, "evalsha") - before; n > 2*(1+int(time.Since(began)/windowTTL)) {
+	// Each item is asked about once a second at most, and the roster twice.
+	if n := calls(t, client, "evalsha") - before; n > 3*(1+int(time.Since(began)/windowTTL)) {
 		t.Errorf("%d script calls for closed items", n)
 	}
 	if reply, err := e.Reserve(t.Context(), winner); err != nil || reply.Outcome != flashsale.Replayed || reply.OrderNo != won.OrderNo {
 		t.Errorf("a replay after the close: %+v %v", reply, err)
+	}
+	if reply := buy(t, e, over.ID, "ann"); reply.Outcome != flashsale.DuplicateOrder || reply.OrderNo != won.OrderNo {
+		t.Errorf("who holds an order is told after the close: %+v", reply)
 	}
 }
 
@@ -263,7 +267,7 @@ func TestItem_Lifecycle(t *testing.T) {
 	got, err := e.Item(ctx, item.ID)
 	want := Account{
 		ID: item.ID, Stock: 7, Limit: 2, OpensAt: item.OpensAt.Truncate(time.Millisecond), ClosesAt: item.ClosesAt.Truncate(time.Millisecond),
-		Epoch: 1_000_000_002, Generation: 1, Sequence: 2, Restock: 7, State: StatePaused,
+		Epoch: 1_000_000_002, Generation: 1, Sequence: 2, Restock: 7, State: StatePaused, Run: got.Run,
 	}
 	if err != nil || !got.OpensAt.Equal(want.OpensAt) || !got.ClosesAt.Equal(want.ClosesAt) {
 		t.Errorf("account %+v %v", got, err)
@@ -340,7 +344,7 @@ func TestFaults_RedisAway(t *testing.T) {
 		"ping":       func() error { return e.Ping(background) },
 		"now":        func() error { _, err := e.Now(background); return err },
 		"durability": func() error { _, err := e.Durability(background); return err },
-		"run id":     func() error { _, err := e.RunID(background); return err },
+		"run id":     func() error { _, err := e.RunID(background, 0); return err },
 		"item":       func() error { _, err := e.Item(background, item); return err },
 		"pause":      func() error { return e.Pause(background, item) },
 		"release":    func() error { _, err := e.Release(background, item, []Held{{1, "ann"}}); return err },
@@ -401,7 +405,7 @@ func TestDurability(t *testing.T) {
 	if now, err := e.Now(t.Context()); err != nil || time.Since(now).Abs() > time.Minute {
 		t.Errorf("Redis says it is %s: %v", now, err)
 	}
-	if id, err := e.RunID(t.Context()); err != nil || len(id) != 40 {
+	if id, err := e.RunID(t.Context(), 0); err != nil || len(id) != 40 {
 		t.Errorf("run id %q %v", id, err)
 	}
 }

@@ -15,11 +15,17 @@ import (
 	"flashsale/internal/devstack/stacktest"
 )
 
-// rosterOf is the roster of an epoch with these users on it.
-func rosterOf(epoch int64, users ...string) *roster {
-	r := newRoster(epoch)
+// at is a sight of an epoch, in the generation 1, when nobody had bought.
+func at(epoch int64) sight { return sight{epoch: epoch, gen: 1} }
+
+// lost reports whether the flag answers the user by itself.
+func (f *soldOutFlag) lost(user string, clock int64) bool { return f.answer(user, clock) != 0 }
+
+// rosterOf is a roster of the generation 1 with these users on it.
+func rosterOf(users ...string) *roster {
+	r := &roster{filter: newFilter(len(users)), gen: 1, seq: -1}
 	for _, user := range users {
-		r.add(user)
+		r.filter.add(user)
 	}
 	return r
 }
@@ -28,11 +34,13 @@ func rosterOf(epoch int64, users ...string) *roster {
 func raisedAt(t *testing.T, epoch int64) *soldOutFlag {
 	t.Helper()
 	f := new(soldOutFlag)
-	if !f.learn(epoch, 0, 0, time.Second) {
+	if !f.learn(at(epoch), flashsale.SoldOut, 0, time.Second) {
 		t.Fatal("no roster wanted")
 	}
-	f.loaded(rosterOf(epoch, "ann"), 0, 0, time.Second)
-	if !f.answer("bob", 1) {
+	r := rosterOf("ann")
+	f.load(r)
+	f.loaded(r, at(epoch), flashsale.SoldOut, 0, 0, time.Second)
+	if !f.lost("bob", 1) {
 		t.Fatal("flag not raised")
 	}
 	return f
@@ -46,19 +54,19 @@ func TestFlag_NewestEpochOnly(t *testing.T) {
 		t.Parallel()
 		var f soldOutFlag
 		f.see(2)
-		if f.learn(1, 0, 0, time.Second) || f.answer("bob", 1) {
+		if f.learn(at(1), flashsale.SoldOut, 0, time.Second) || f.lost("bob", 1) {
 			t.Error("an old reply raised the flag")
 		}
 	})
 	t.Run("clear while the roster is loaded", func(t *testing.T) {
 		t.Parallel()
 		var f soldOutFlag
-		if !f.learn(1, 0, 0, time.Second) {
+		if !f.learn(at(1), flashsale.SoldOut, 0, time.Second) {
 			t.Fatal("no roster wanted")
 		}
 		f.see(2)
-		f.loaded(rosterOf(1), 0, 0, time.Second)
-		if f.answer("bob", 1) {
+		f.loaded(rosterOf(), at(1), flashsale.SoldOut, 0, 0, time.Second)
+		if f.lost("bob", 1) {
 			t.Error("an old roster raised the flag")
 		}
 	})
@@ -66,10 +74,10 @@ func TestFlag_NewestEpochOnly(t *testing.T) {
 		t.Parallel()
 		f := raisedAt(t, 1)
 		f.see(2)
-		if f.answer("bob", 1) {
+		if f.lost("bob", 1) {
 			t.Error("the flag stands")
 		}
-		if f.learn(1, 0, 1, time.Second); f.answer("bob", 1) {
+		if f.learn(at(1), flashsale.SoldOut, 1, time.Second); f.lost("bob", 1) {
 			t.Error("an old reply raised it again")
 		}
 	})
@@ -77,7 +85,7 @@ func TestFlag_NewestEpochOnly(t *testing.T) {
 		t.Parallel()
 		f := raisedAt(t, 2)
 		f.see(1)
-		if !f.answer("bob", 1) {
+		if !f.lost("bob", 1) {
 			t.Error("the flag is down")
 		}
 	})
@@ -85,7 +93,7 @@ func TestFlag_NewestEpochOnly(t *testing.T) {
 		t.Parallel()
 		f := raisedAt(t, 57)
 		// After a loss of Redis the epochs may have started again.
-		if f.learn(1, 3, 1, time.Second); f.answer("bob", 1) {
+		if f.learn(at(1), 0, 1, time.Second); f.lost("bob", 1) {
 			t.Error("the flag stands over units")
 		}
 	})
@@ -101,7 +109,7 @@ func TestFlag_SingleProbe(t *testing.T) {
 	var running sync.WaitGroup
 	for n := range 100 {
 		running.Go(func() {
-			if !f.answer("user"+strconv.Itoa(n), clock) {
+			if !f.lost("user"+strconv.Itoa(n), clock) {
 				probes.Add(1)
 			}
 		})
@@ -111,10 +119,10 @@ func TestFlag_SingleProbe(t *testing.T) {
 		t.Errorf("%d probes, want 1", probes.Load())
 	}
 	// A probe whose reply never comes is followed by the next.
-	if clock += int64(probeGrace); f.answer("bob", clock) {
+	if clock += int64(probeGrace); f.lost("bob", clock) {
 		t.Error("no second probe")
 	}
-	if f.learn(1, 0, clock, time.Second); !f.answer("bob", clock+int64(700*time.Millisecond)) {
+	if f.learn(at(1), flashsale.SoldOut, clock, time.Second); !f.lost("bob", clock+int64(700*time.Millisecond)) {
 		t.Error("the reply did not renew the flag")
 	}
 }
@@ -139,20 +147,20 @@ func TestFlag_TTLJitter(t *testing.T) {
 func TestFlag_RosterRest(t *testing.T) {
 	t.Parallel()
 	var f soldOutFlag
-	if !f.learn(1, 0, 0, time.Second) {
+	if !f.learn(at(1), flashsale.SoldOut, 0, time.Second) {
 		t.Fatal("no roster wanted")
 	}
-	if f.learn(1, 0, 0, time.Second) {
+	if f.learn(at(1), flashsale.SoldOut, 0, time.Second) {
 		t.Error("two rosters at once")
 	}
-	f.loaded(nil, 0, 10, time.Second) // took 10
-	if f.answer("bob", 10) {
+	f.loaded(nil, at(1), flashsale.SoldOut, 0, 10, time.Second) // took 10
+	if f.lost("bob", 10) {
 		t.Error("raised without a roster")
 	}
-	if f.learn(2, 0, 10+rosterRest*10-1, time.Second) {
+	if f.learn(at(2), flashsale.SoldOut, 10+rosterRest*10-1, time.Second) {
 		t.Error("no rest")
 	}
-	if !f.learn(2, 0, 10+rosterRest*10, time.Second) {
+	if !f.learn(at(2), flashsale.SoldOut, 10+rosterRest*10, time.Second) {
 		t.Error("never again")
 	}
 }
@@ -171,11 +179,17 @@ func soldOut(t *testing.T, e *Engine, item flashsale.ItemID) (annsOrder flashsal
 // flagged asks until the flag is up.
 func flagged(t *testing.T, e *Engine, item flashsale.ItemID) {
 	t.Helper()
+	raised(t, e, item, flashsale.SoldOut)
+}
+
+// raised asks until a flag is up with this answer.
+func raised(t *testing.T, e *Engine, item flashsale.ItemID, want flashsale.Outcome) {
+	t.Helper()
 	stacktest.Eventually(t, wait, func() error {
-		if reply := buy(t, e, item, "loser"); reply.Outcome != flashsale.SoldOut {
-			return fmt.Errorf("%s, want sold out", reply.Outcome)
+		if reply := buy(t, e, item, "loser"); reply.Outcome != want {
+			return fmt.Errorf("%s, want %s", reply.Outcome, want)
 		}
-		if e.lane(item).flag.raised.Load() == nil {
+		if e.queue(item).flag.raised.Load() == nil {
 			return errors.New("flag not raised")
 		}
 		return nil
@@ -322,7 +336,7 @@ func TestFlag_Reloaded(t *testing.T) {
 	}
 	becomes(t, e, item.ID, "ann", flashsale.Accepted)
 	flagged(t, e, item.ID)
-	seen := e.lane(item.ID).flag.epoch.Load()
+	seen := e.queue(item.ID).flag.epoch.Load()
 
 	do(t, client, "DEL", ItemKey(0, item.ID), BuyersKey(0, item.ID))
 	item.Generation++
@@ -331,7 +345,128 @@ func TestFlag_Reloaded(t *testing.T) {
 	}
 	becomes(t, e, item.ID, "bob", flashsale.Accepted)
 	flagged(t, e, item.ID)
-	if epoch := e.lane(item.ID).flag.epoch.Load(); epoch <= seen {
+	if epoch := e.queue(item.ID).flag.epoch.Load(); epoch <= seen {
 		t.Errorf("epoch %d of the new generation, %d before", epoch, seen)
+	}
+}
+
+// TestFlag_RosterKept: units that come back are followed by what is told of who took them, in
+// whatever order it is heard, without reading the roster again; what was missed is noticed.
+func TestFlag_RosterKept(t *testing.T) {
+	t.Parallel()
+	told := func(f *soldOutFlag, after int64, users ...string) {
+		f.join(1, span{after, after + int64(len(users))}, func(add func(string)) {
+			for _, user := range users {
+				add(user)
+			}
+		})
+	}
+	now := func(epoch, seq int64) sight { return sight{epoch: epoch, gen: 1, seq: seq} }
+	t.Run("told out of order", func(t *testing.T) {
+		t.Parallel()
+		f := raisedAt(t, 1)
+		f.see(2)
+		told(f, 2, "dan")
+		told(f, 0, "bob", "cat")
+		if f.learn(now(2, 3), flashsale.SoldOut, 1, time.Second) {
+			t.Error("the roster was read again")
+		}
+		for user, lost := range map[string]bool{"ann": false, "bob": false, "cat": false, "dan": false, "eve": true} {
+			if f.lost(user, 2) != lost {
+				t.Errorf("%s: lost is not %t", user, lost)
+			}
+		}
+	})
+	t.Run("told while it is read", func(t *testing.T) {
+		t.Parallel()
+		var f soldOutFlag
+		f.learn(at(1), flashsale.SoldOut, 0, time.Second)
+		r := rosterOf()
+		f.load(r)
+		told(&f, 0, "bob")
+		f.loaded(r, at(1), flashsale.SoldOut, 0, 0, time.Second)
+		if f.learn(now(1, 1), flashsale.SoldOut, 1, time.Second) || f.lost("bob", 2) || !f.lost("eve", 2) {
+			t.Error("what was told meanwhile was lost")
+		}
+	})
+	for name, miss := range map[string]func(f *soldOutFlag){
+		"a message is lost": func(f *soldOutFlag) { told(f, 1, "cat") },
+		"rebuilt":           func(f *soldOutFlag) { f.join(2, span{0, 1}, func(add func(string)) { add("cat") }) },
+		"more than it was made for": func(f *soldOutFlag) {
+			for n := range int64(10_000) {
+				told(f, n, "user"+strconv.FormatInt(n, 10))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := raisedAt(t, 1)
+			f.see(2)
+			miss(f)
+			if f.learn(now(2, 2), flashsale.SoldOut, 1, time.Second) || f.lost("eve", 2) {
+				t.Error("no grace, or raised over a roster that does not cover it")
+			}
+			if later := 1 + int64(gapGrace); !f.learn(now(2, 2), flashsale.SoldOut, later, time.Second) || f.lost("eve", later) {
+				t.Error("raised over a roster that does not cover it")
+			}
+		})
+	}
+}
+
+// TestFlag_TrickleReadsNothing: units that come back one after the other cost Redis nothing that
+// grows with the buyers, on the node that sells them and on another; and every buyer is told the
+// order he holds by both.
+func TestFlag_TrickleReadsNothing(t *testing.T) {
+	t.Parallel()
+	url := stacktest.NewRedis(t).URL()
+	client := dial(t, url)
+	a := start(t, Config{RedisURL: url, FlagTTL: time.Hour})
+	b := start(t, Config{RedisURL: url, FlagTTL: time.Hour})
+	item := load(t, a, 1, 1)
+	order := soldOut(t, a, item)
+	flagged(t, b, item)
+	before := calls(t, client, "hscan")
+	holder := "ann"
+	for n := range 20 {
+		if _, err := a.Release(t.Context(), item, []Held{{order, holder}}); err != nil {
+			t.Fatal(err)
+		}
+		holder = "user" + strconv.Itoa(n)
+		order = becomes(t, a, item, holder, flashsale.Accepted).OrderNo
+		flagged(t, a, item)
+		flagged(t, b, item)
+		for _, e := range []*Engine{a, b} {
+			if reply := buy(t, e, item, holder); reply.Outcome != flashsale.DuplicateOrder || reply.OrderNo != order {
+				t.Fatalf("%s holds order %d and is told %+v", holder, order, reply)
+			}
+		}
+	}
+	if n := calls(t, client, "hscan") - before; n != 0 {
+		t.Errorf("%d HSCAN for units that came back", n)
+	}
+}
+
+// TestFilter_FalseMatches: a filter forgets nobody, and takes as few for others as it says.
+func TestFilter_FalseMatches(t *testing.T) {
+	t.Parallel()
+	const users = 100_000
+	f := newFilter(users)
+	for n := range users {
+		f.add("user" + strconv.Itoa(n))
+	}
+	matches := 0
+	for n := range users {
+		if !f.has("user" + strconv.Itoa(n)) {
+			t.Fatalf("user%d was forgotten", n)
+		}
+		if f.has("other" + strconv.Itoa(n)) {
+			matches++
+		}
+	}
+	if matches > users/500 {
+		t.Errorf("%d of %d others matched", matches, users)
+	}
+	if bytes := len(newFilter(1<<40).words) * 8; bytes*8 != filterBitsMax {
+		t.Errorf("the largest filter has %d bytes", bytes)
 	}
 }

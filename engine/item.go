@@ -25,6 +25,7 @@ type Account struct {
 	Sequence   int64 // orders accepted in this generation
 	Restock    int64 // number of the last restock carried out
 	State      string
+	Run        string // id of the run of Redis in which this was vouched for
 }
 
 // States of an account.
@@ -34,7 +35,7 @@ const (
 )
 
 // accountFields are what lua/preheat.lua writes, in the order of [decodeAccount].
-var accountFields = []string{"stock", "limit", "opens_at_ms", "closes_at_ms", "epoch", "gen", "seq", "restock", "state"}
+var accountFields = []string{"stock", "limit", "opens_at_ms", "closes_at_ms", "epoch", "gen", "seq", "restock", "state", "run"}
 
 // Preheat loads an item before its sale: its stock, limit, window and generation (at least 1)
 // as the ledger has them. An item that is there already is [ErrExists] and stays as it is.
@@ -119,7 +120,7 @@ func (e *Engine) Release(ctx context.Context, item flashsale.ItemID, orders []He
 			args = append(args, order.OrderNo.String(), order.User)
 		}
 		orders = orders[n:]
-		numbers, err := e.run(ctx, "release", releaseScript, item, 4, keys, args...)
+		numbers, err := e.run(ctx, "release", releaseScript, item, 5, keys, args...)
 		if err != nil {
 			return released, err
 		}
@@ -168,7 +169,7 @@ func decodeAccount(item flashsale.ItemID, parts []rueidis.RedisMessage) (Account
 		ID: item, Stock: d.decimal(0), Limit: int(d.decimal(1)),
 		OpensAt: fromMS(d.decimal(2)), ClosesAt: fromMS(d.decimal(3)),
 		Epoch: d.decimal(4), Generation: d.decimal(5), Sequence: d.decimal(6), Restock: d.decimal(7),
-		State: d.text(8),
+		State: d.text(8), Run: d.text(9),
 	}
 	return a, d.err
 }

@@ -11,7 +11,6 @@ import (
 // Channels and keys that belong to no partition.
 const (
 	ClearedChannel = "fs:cleared"  // "<item> <epoch>": a sold-out flag is cleared
-	runKey         = "fs:run"      // run id of the Redis that was last compared with the ledger
 	sessionPrefix  = "fs:session:" // one session a token: JSON of the user, with TTL
 	resultsPrefix  = "fs:results:" // one channel a shard of order numbers
 )
@@ -35,6 +34,9 @@ func BuyersKey(p int, item flashsale.ItemID) string { return tagged(p) + "buyers
 
 // OrdersKey is the stream of accepted orders.
 func OrdersKey(p int) string { return tagged(p) + "orders" }
+
+// WaitingKey counts the orders in the stream that are not acknowledged.
+func WaitingKey(p int) string { return tagged(p) + "waiting" }
 
 // DeadKey is the stream of entries that can never be persisted.
 func DeadKey(p int) string { return tagged(p) + "dead" }

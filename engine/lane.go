@@ -4,49 +4,48 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"flashsale"
 )
 
-// lane is one item's queue, drained by group commit: while up to InFlight runners each carry a
-// batch in one script call, those who arrive gather in the next one. No timer holds anybody up:
-// in an idle lane a batch of one leaves at once.
+// lane is one partition's requests, drained by group commit: while up to InFlight runners each
+// carry a run in one script call, those who arrive gather in the next one. No timer holds anybody
+// up: in an idle lane a run of one leaves at once.
 //
-// A lane that the sweep has taken out of the engine's map still works for the requests that
-// hold it; it only hears no clears any more, which its flag's TTL covers.
+// Items take turns. Each has a queue with a bound of its own, and whoever has put a group into a run
+// stands behind the others until his next: a hot item neither starves nor overloads its neighbours.
 type lane struct {
 	engine *Engine
-	item   flashsale.ItemID
-	text   string // the item's id as the scripts take it
-	keys   []string
-	flag   soldOutFlag
-	window window
-	usedAt atomic.Int64 // engine clock, when a request last entered the queue
+	keys   []string // of the partition: those that every run starts with
+	away   away
 
-	mu      sync.Mutex // guards what follows; never held across a call
-	queue   []*batch   // oldest first; only the newest may have room
-	waiting int        // requests in the queue
+	partition int
+
+	mu      sync.Mutex   // guards what follows, and the groups of the queues; never held across a call
+	turns   []*itemQueue // with requests that wait, in the order of their turns
+	waiting int          // requests in them
 	runners int
 }
 
 // reserve queues the request and waits for its decision. When ctx ends first the decision is
 // unknown: the script may already have accepted it.
-func (l *lane) reserve(ctx context.Context, req Request) (Reply, error) {
+func (l *lane) reserve(ctx context.Context, q *itemQueue, req Request) (Reply, error) {
 	l.mu.Lock()
-	if l.waiting >= l.engine.config.QueueMax {
+	if q.waiting >= l.engine.config.QueueMax {
 		l.mu.Unlock()
+		l.engine.metrics.outcomes[flashsale.Overloaded].Inc()
 		return Reply{Outcome: flashsale.Overloaded}, nil
 	}
-	b := l.gathering()
-	place := b.join(req)
+	g := l.gathering(q)
+	place := g.join(req)
+	q.waiting++
 	l.waiting++
 	lead := l.runners < l.engine.config.InFlight
 	if lead {
 		l.runners++
 	}
 	l.mu.Unlock()
-	l.usedAt.Store(l.engine.clock())
+	q.usedAt.Store(l.engine.clock())
 
 	cancelled := ctx.Done()
 	if lead {
@@ -57,38 +56,43 @@ func (l *lane) reserve(ctx context.Context, req Request) (Reply, error) {
 		}
 	}
 	if cancelled == nil {
-		<-b.done
+		<-g.done
 	} else {
 		select {
-		case <-b.done:
+		case <-g.done:
 		case <-cancelled:
-			return Reply{}, unknownError("reserve", l.item, context.Cause(ctx))
+			return Reply{}, unknownError("reserve", q.item, context.Cause(ctx))
 		}
 	}
-	return b.read(place, l.engine.recycle)
+	return g.read(place, l.engine.recycle)
 }
 
-// gathering returns the batch that takes the next request. The caller holds the mutex.
-func (l *lane) gathering() *batch {
-	if n := len(l.queue); n > 0 && len(l.queue[n-1].requests) < l.engine.config.BatchMax {
-		return l.queue[n-1]
+// gathering returns the group that takes the item's next request. The caller holds the mutex.
+func (l *lane) gathering(q *itemQueue) *group {
+	n := len(q.groups)
+	if n > 0 && len(q.groups[n-1].requests) < min(groupMax, l.engine.config.BatchMax) {
+		return q.groups[n-1]
 	}
-	b := l.engine.batches.Get().(*batch)
-	l.queue = append(l.queue, b)
-	return b
+	g := l.engine.groups.Get().(*group)
+	q.groups = append(q.groups, g)
+	if n == 0 {
+		l.turns = append(l.turns, q)
+	}
+	return g
 }
 
-// run drains the lane, for at most the given number of batches (0: until nothing waits). A
-// caller runs one batch, mostly its own, and leaves the rest to a goroutine.
-func (l *lane) run(batches int) {
+// run drains the lane, for at most the given number of runs (0: until nothing waits). A caller
+// carries one, mostly with his own request in it, and leaves the rest to a goroutine.
+func (l *lane) run(runs int) {
 	for n := 1; ; n++ {
-		b := l.take()
-		if b == nil {
+		r := l.take()
+		if r == nil {
 			return
 		}
-		l.engine.decide(l, b)
-		b.finish()
-		if n == batches {
+		l.engine.decide(l, r)
+		r.finish()
+		l.engine.runs.Put(r)
+		if n == runs {
 			break
 		}
 	}
@@ -106,30 +110,48 @@ func (l *lane) run(batches int) {
 // start runs the lane in a goroutine that the engine's Close waits for.
 func (l *lane) start() { l.engine.running.Go(func() { l.run(0) }) }
 
-// take takes the oldest batch off the queue; with none there it ends the runner.
-func (l *lane) take() *batch {
+// take fills a run with the groups whose turn it is; when nobody waits it ends the runner.
+func (l *lane) take() *run {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queue) == 0 {
+	if l.waiting == 0 {
 		l.runners--
 		return nil
 	}
-	b := l.queue[0]
-	l.queue = slices.Delete(l.queue, 0, 1)
-	l.waiting -= len(b.requests)
-	return b
+	r := l.engine.runs.Get().(*run)
+	taken := 0
+	for len(l.turns) > 0 {
+		q := l.turns[0]
+		g := q.groups[0]
+		if !r.fits(q, g, l.engine.config.BatchMax) {
+			break
+		}
+		r.add(q, g)
+		q.groups = slices.Delete(q.groups, 0, 1)
+		q.waiting -= len(g.requests)
+		taken += len(g.requests)
+		l.turns = slices.Delete(l.turns, 0, 1)
+		if len(q.groups) > 0 {
+			l.turns = append(l.turns, q)
+		}
+	}
+	l.waiting -= taken
+	for _, s := range r.sections {
+		s.queue.section = 0
+	}
+	return r
 }
 
-// depth is how many requests wait.
-func (l *lane) depth() int {
+// depth is how many of an item's requests wait.
+func (l *lane) depth(q *itemQueue) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.waiting
+	return q.waiting
 }
 
-// idle reports whether nothing waits or runs and no request came since the moment given.
-func (l *lane) idle(since int64) bool {
+// idle reports whether none of an item's requests waits and none came since the moment given.
+func (l *lane) idle(q *itemQueue, since int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.waiting == 0 && l.runners == 0 && l.usedAt.Load() < since
+	return q.waiting == 0 && q.usedAt.Load() < since
 }

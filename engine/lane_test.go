@@ -37,7 +37,7 @@ func crowd(t *testing.T, e *Engine, item flashsale.ItemID, users int) []Reply {
 // holdLane keeps what arrives in the lane waiting, as if all its calls were under way, until
 // the returned function is called.
 func holdLane(e *Engine, item flashsale.ItemID) (release func()) {
-	l := e.lane(item)
+	l := e.queue(item).lane
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.runners = e.config.InFlight
@@ -62,7 +62,8 @@ func holdWrites(t *testing.T, client rueidis.Client) (release func()) {
 func depthIs(t *testing.T, e *Engine, item flashsale.ItemID, want int) {
 	t.Helper()
 	stacktest.Eventually(t, wait, func() error {
-		if got := e.lane(item).depth(); got != want {
+		if q := e.queue(item); q.lane.depth(q) != want {
+			got := q.lane.depth(q)
 			return fmt.Errorf("%d requests wait, want %d", got, want)
 		}
 		return nil
@@ -94,7 +95,7 @@ func TestLane_SellsExactly(t *testing.T) {
 				t.Errorf("%d different orders, want %d", len(orders), stock)
 			}
 			client := dial(t, config.RedisURL)
-			for key, command := range map[string]string{OrdersKey(0): "XLEN", BuyersKey(0, item): "HLEN"} {
+			for key, command := range map[string]string{WaitingKey(0): "GET", BuyersKey(0, item): "HLEN"} {
 				if n, err := do(t, client, command, key).AsInt64(); err != nil || n != stock {
 					t.Errorf("%s holds %d orders, want %d: %v", key, n, stock, err)
 				}
@@ -136,7 +137,7 @@ func TestLane_InFlight(t *testing.T) {
 	e := start(t, Config{RedisURL: url, BatchMax: 1, InFlight: 3})
 	item := load(t, e, 1000, 1)
 	runners := func() int {
-		l := e.lane(item)
+		l := e.queue(item).lane
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.runners
@@ -288,7 +289,7 @@ func TestLane_RedisKilled(t *testing.T) {
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	vouch(t, e)
+	vouch(t, e, item)
 	atLeast(&sold, 500)
 	close(stop)
 	running.Wait()
@@ -349,23 +350,23 @@ func TestWindow_Answer(t *testing.T) {
 	t.Parallel()
 	const now, second = 1_700_000_000_000, int64(time.Second)
 	for _, c := range []struct {
-		name            string
-		opensMS, closes int64
-		took            time.Duration
-		askedAt         int64
-		want            flashsale.Outcome // 0: Redis is asked
+		name    string
+		opensMS int64
+		bought  bool
+		took    time.Duration
+		askedAt int64
+		want    flashsale.Outcome // 0: Redis is asked
 	}{
-		{"open", now - 1000, now + 60_000, 0, second, 0},
-		{"long before", now + 60_000, now + 90_000, 0, second, flashsale.NotStarted},
-		{"just before", now + 100, now + 90_000, 0, second, 0},
-		{"long after", now - 9000, now - 1000, 0, second, flashsale.Ended},
-		{"just after", now - 9000, now - 100, 0, second, 0},
-		{"opens meanwhile", now + 700, now + 90_000, 0, second + second*6/10, 0},
-		{"learned too long ago", now + 60_000, now + 90_000, 0, 2*second + 1, 0},
-		{"learned from a slow reply", now + 60_000, now + 90_000, 201 * time.Millisecond, second, 0},
+		{"open", now - 1000, false, 0, second, 0},
+		{"long before", now + 60_000, false, 0, second, flashsale.NotStarted},
+		{"just before", now + 100, false, 0, second, 0},
+		{"long before, but somebody holds an order", now + 60_000, true, 0, second, 0},
+		{"opens meanwhile", now + 700, false, 0, second + second*6/10, 0},
+		{"learned too long ago", now + 60_000, false, 0, 2*second + 1, 0},
+		{"learned from a slow reply", now + 60_000, false, 201 * time.Millisecond, second, 0},
 	} {
 		var w window
-		w.learn(now, c.opensMS, c.closes, second, c.took)
+		w.learn(now, c.opensMS, c.bought, second, c.took)
 		reply, ok := w.answer(c.askedAt)
 		if reply.Outcome != c.want || ok != (c.want != 0) {
 			t.Errorf("%s: %s", c.name, reply.Outcome)
@@ -374,4 +375,79 @@ func TestWindow_Answer(t *testing.T) {
 			t.Errorf("%s: opens at %s", c.name, reply.OpensAt)
 		}
 	}
+}
+
+// TestLane_ItemsShareRuns: requests of many items of a partition are decided together, each by its
+// own account, and take turns.
+func TestLane_ItemsShareRuns(t *testing.T) {
+	t.Parallel()
+	const items = 2 * itemsMax
+	url := stacktest.NewRedis(t).URL()
+	client := dial(t, url)
+	e := start(t, Config{RedisURL: url})
+	ids := make([]flashsale.ItemID, items)
+	for n := range ids {
+		ids[n] = load(t, e, 1, 1)
+	}
+	buy(t, e, load(t, e, 1, 1), "first") // loads the script
+	before := calls(t, client, "evalsha")
+	release := holdLane(e, ids[0])
+	var running sync.WaitGroup
+	for _, id := range ids {
+		running.Go(func() {
+			won := 0
+			for _, reply := range crowd(t, e, id, 3) {
+				switch reply.Outcome {
+				case flashsale.Accepted:
+					won++
+				case flashsale.SoldOut:
+				default:
+					t.Errorf("item %d: %s", id, reply.Outcome)
+				}
+			}
+			if won != 1 {
+				t.Errorf("item %d of one unit was sold %d times", id, won)
+			}
+		})
+	}
+	for _, id := range ids {
+		depthIs(t, e, id, 3)
+	}
+	release()
+	running.Wait()
+	if n := calls(t, client, "evalsha") - before; n != items/itemsMax {
+		t.Errorf("%d script calls for %d items, want %d", n, items, items/itemsMax)
+	}
+}
+
+// TestLane_Turns: a hot item neither starves its neighbours, who are in the very next run, nor fills
+// their queues.
+func TestLane_Turns(t *testing.T) {
+	t.Parallel()
+	e := start(t, Config{RedisURL: stacktest.Redis(t), BatchMax: 4, QueueMax: 40})
+	hot, quiet := load(t, e, 1000, 1), load(t, e, 1000, 1)
+	release := holdLane(e, hot)
+	var running sync.WaitGroup
+	running.Go(func() { crowd(t, e, hot, 40) })
+	depthIs(t, e, hot, 40)
+	if reply := buy(t, e, hot, "late"); reply.Outcome != flashsale.Overloaded {
+		t.Errorf("a full queue answers %s", reply.Outcome)
+	}
+	running.Go(func() {
+		if reply := buy(t, e, quiet, "ann"); reply.Outcome != flashsale.Accepted {
+			t.Errorf("the neighbour answers %s", reply.Outcome)
+		}
+	})
+	depthIs(t, e, quiet, 1)
+	l := e.queue(quiet).lane
+	first, second := l.take(), l.take()
+	if n := len(second.sections); first.requests != 4 || n != 1 || second.sections[0].queue.item != quiet {
+		t.Errorf("the second run has %d items, want the quiet one's only", n)
+	}
+	for _, r := range []*run{first, second} {
+		e.decide(l, r)
+		r.finish()
+	}
+	release()
+	running.Wait()
 }

@@ -142,6 +142,19 @@ func becomes(t testing.TB, e *Engine, item flashsale.ItemID, user string, want f
 	return reply
 }
 
+// thisRun stands for the run id of the Redis under test.
+const thisRun = "this run"
+
+// runID is the run id of a Redis.
+func runID(t testing.TB, client rueidis.Client) string {
+	t.Helper()
+	info, err := readInfo(context.Background(), client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info["run_id"]
+}
+
 // state is all that a logical database holds: key to hash, stream, text or list.
 type state map[string]any
 
@@ -158,6 +171,9 @@ func (s state) write(t testing.TB, client rueidis.Client) {
 	for key, value := range s {
 		switch value := value.(type) {
 		case hash:
+			if value["run"] == thisRun {
+				value = value.with("run", runID(t, client))
+			}
 			do(t, client, append([]string{"HSET", key}, flat(value)...)...)
 		case stream:
 			for _, entry := range value {
@@ -214,6 +230,9 @@ func dump(t testing.TB, client rueidis.Client) state {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if fields["run"] == runID(t, client) {
+				fields["run"] = thisRun
+			}
 			got[key] = hash(fields)
 		case "stream":
 			entries, err := do(t, client, "XRANGE", key, "-", "+").AsXRange()
@@ -252,4 +271,16 @@ func flat(fields hash) []string {
 		words = append(words, name, fields[name])
 	}
 	return words
+}
+
+// infoNumber reads a number of INFO.
+func infoNumber(t testing.TB, info, name string) int64 {
+	t.Helper()
+	_, rest, _ := strings.Cut(info, "\n"+name+":")
+	text, _, _ := strings.Cut(rest, "\r")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		t.Fatalf("INFO has no %s: %v", name, err)
+	}
+	return n
 }

@@ -57,8 +57,8 @@ func newMetrics(e *Engine) (*metrics, error) {
 		return float64(total)
 	})
 	lanes := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "flashsale_lanes",
-		Help: "Items with a lane on this node.",
+		Name: "flashsale_lane_items",
+		Help: "Items with a queue in a lane of this node.",
 	}, func() float64 {
 		_, count := e.laneFigures()
 		return float64(count)
@@ -82,13 +82,13 @@ func (m *metrics) ran(requests int, took time.Duration) {
 	m.script.Observe(took.Seconds())
 }
 
-// decided counts a batch by outcome: one addition each, not one a request, because every
+// decided counts a run by outcome: one addition each, not one a request, because every
 // processor adds to the same counters.
-func (m *metrics) decided(b *batch) {
+func (m *metrics) decided(r *run) {
 	var tally [len(m.outcomes)]int
-	for n := range b.decisions {
-		if d := &b.decisions[n]; d.err == nil {
-			tally[d.reply.Outcome]++
+	for _, s := range r.sections {
+		for _, g := range s.groups {
+			g.tally(&tally)
 		}
 	}
 	for outcome, count := range tally {
@@ -104,11 +104,11 @@ func (m *metrics) unregister() {
 	}
 }
 
-// laneFigures returns how many requests wait, and in how many lanes.
-func (e *Engine) laneFigures() (waiting, lanes int) {
-	e.everyLane(func(l *lane) {
-		waiting += l.depth()
-		lanes++
+// laneFigures returns how many requests wait, and in how many items' queues.
+func (e *Engine) laneFigures() (waiting, items int) {
+	e.queues.every(func(q *itemQueue) {
+		waiting += q.lane.depth(q)
+		items++
 	})
-	return waiting, lanes
+	return waiting, items
 }

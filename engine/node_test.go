@@ -78,7 +78,7 @@ func take(t testing.TB, n *node, count int) []flashsale.OrderNo {
 // make a number that another has made.
 func TestNode_RedisForgets(t *testing.T) {
 	t.Parallel()
-	url, registry := stacktest.Redis(t), NewMemoryRegistry()
+	url, registry := stacktest.NewRedis(t).URL(), NewMemoryRegistry()
 	client := dial(t, url)
 	nodes := []*Engine{start(t, Config{RedisURL: url, Registry: registry}), start(t, Config{RedisURL: url, Registry: registry})}
 	var mu sync.Mutex
@@ -302,7 +302,7 @@ func TestNode_Take(t *testing.T) {
 // number of partitions is changed sells no more and says why; Redis has no say in the number.
 func TestPartitions_Changed(t *testing.T) {
 	t.Parallel()
-	url, registry := stacktest.Redis(t), NewMemoryRegistry()
+	url, registry := stacktest.NewRedis(t).URL(), NewMemoryRegistry()
 	e := start(t, Config{RedisURL: url, Registry: registry, Partitions: 4, LeaseTTL: time.Second})
 	do(t, dial(t, url), "FLUSHALL")
 	if other := start(t, Config{RedisURL: url, Registry: registry}); other.Partitions() != 4 {

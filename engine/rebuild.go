@@ -73,7 +73,11 @@ func (f *Fence) Open(ctx context.Context, item flashsale.Item, orders []flashsal
 func (f *Fence) writeBuyers(ctx context.Context, orders []flashsale.Order) error {
 	entries := make(map[string]string, len(orders))
 	for _, order := range orders {
-		line := order.OrderNo.String() + " " + strconv.Itoa(order.Quantity) + " " + order.IdempotencyKey
+		qty := order.Quantity
+		if order.Status.Final() {
+			qty = -qty // over: only its number and its key are still known
+		}
+		line := order.OrderNo.String() + " " + strconv.Itoa(qty) + " " + order.IdempotencyKey
 		if entry := entries[order.User]; entry != "" {
 			line = entry + "," + line
 		}

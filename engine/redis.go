@@ -18,24 +18,40 @@ import (
 const scanCount = 1000
 
 // checkRedis refuses a Redis that may not be trusted with stock: too old for the scripts, or
-// set to evict keys when memory is short. Each node of a cluster is asked.
+// set to evict keys when memory is short. Of a cluster the primaries that answer are asked; what is
+// away, or a replica, must not keep a process from starting.
 func checkRedis(ctx context.Context, client rueidis.Client, logger *slog.Logger) error {
-	for _, node := range client.Nodes() {
-		if err := checkNode(ctx, node, logger); err != nil {
+	var faults []error
+	checked := 0
+	for addr, node := range client.Nodes() {
+		info, err := readInfo(ctx, node)
+		if err != nil {
+			logger.Warn("a redis node does not answer", "addr", addr, "error", err)
+			faults = append(faults, err)
+			continue
+		}
+		if info["role"] == "slave" {
+			continue
+		}
+		if err := checkNode(info, logger); err != nil {
 			return err
 		}
+		checked++
+	}
+	if checked == 0 {
+		return errors.Join(append(faults, errors.New("engine: no redis that could be written to answers"))...)
 	}
 	return nil
 }
 
-func checkNode(ctx context.Context, client rueidis.Client, logger *slog.Logger) error {
-	info, err := readInfo(ctx, client)
-	if err != nil {
-		return err
-	}
+func checkNode(info map[string]string, logger *slog.Logger) error {
 	major, _ := strconv.Atoi(strings.Split(info["redis_version"], ".")[0])
 	if major < 7 {
 		return fmt.Errorf("engine: redis %s is too old: 7.0 or newer is needed", info["redis_version"])
+	}
+	if info["run_id"] == "" {
+		return errors.New("engine: redis does not say its run_id (INFO server), so a restart that brings an older " +
+			"state back could not be told: use a Redis that says it")
 	}
 	if policy := info["maxmemory_policy"]; policy != "noeviction" {
 		return fmt.Errorf("engine: redis maxmemory-policy is %q and could evict the stock: "+
@@ -71,17 +87,6 @@ func (e *Engine) Durability(ctx context.Context) (string, error) {
 	default:
 		return "aof " + fsync + ": a redis crash may lose what the system had not written, about 30 s of pending orders", nil
 	}
-}
-
-// RunID names this run of the Redis process: it changes when Redis restarts or fails over.
-func (e *Engine) RunID(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
-	defer cancel()
-	info, err := readInfo(ctx, e.client)
-	if err != nil {
-		return "", err
-	}
-	return info["run_id"], nil
 }
 
 func readInfo(ctx context.Context, client rueidis.Client) (map[string]string, error) {

@@ -16,19 +16,12 @@ import (
 	"flashsale/lua"
 )
 
-// The worker's scripts, run here beside the engine's own.
-var (
-	ackScript        = rueidis.NewLuaScript(lua.Ack)
-	deadLetterScript = rueidis.NewLuaScript(lua.DeadLetter)
-	deadRetryScript  = rueidis.NewLuaScript(lua.DeadRetry)
-)
-
 // The keys of the item that the script tests use.
 const (
-	theItem   = "fs:{0}:item:7"
-	theBuyers = "fs:{0}:buyers:7"
-	theOrders = "fs:{0}:orders"
-	theDead   = "fs:{0}:dead"
+	theItem    = "fs:{0}:item:7"
+	theBuyers  = "fs:{0}:buyers:7"
+	theOrders  = "fs:{0}:orders"
+	theWaiting = "fs:{0}:waiting"
 )
 
 // longID is the largest id: a double would lose its low bits.
@@ -39,7 +32,7 @@ func account(changes ...string) hash {
 	now := time.Now().UnixMilli()
 	h := hash{
 		"stock": "5", "limit": "1", "opens_at_ms": decimal(now - 3_600_000), "closes_at_ms": decimal(now + 3_600_000),
-		"epoch": "1", "gen": "2", "seq": "0", "restock": "0", "state": "open",
+		"epoch": "1", "gen": "2", "seq": "0", "restock": "0", "state": "open", "run": thisRun,
 	}
 	return h.with(changes...)
 }
@@ -57,48 +50,63 @@ func (h hash) with(changes ...string) hash {
 	return changed
 }
 
-// entry is what an accepted order leaves in the stream.
-func entry(order, user, qty, seq, key string) hash {
-	h := hash{"order": order, "item": "7", "user": user, "qty": qty, "gen": "2", "seq": seq, "at_ms": "now"}
-	if key != "" {
-		h["key"] = key
+// order is an accepted order of the item 7 in its generation 2.
+type order struct{ no, user, qty, seq, key string }
+
+func entry(no, user, qty, seq, key string) order { return order{no, user, qty, seq, key} }
+
+// together is the entry that a run leaves in the stream.
+func together(orders ...order) hash {
+	h := hash{"item": "7", "gen": "2", "seq": orders[0].seq, "at_ms": "now"}
+	for _, o := range orders {
+		h[o.user] = o.no + " " + o.qty + " " + o.key
 	}
 	return h
 }
 
 // ask spells requests "order user qty [key]" as arguments of reserve.lua.
-func ask(requests ...string) []string {
-	var args []string
+func ask(item string, requests ...string) []string {
+	args := []string{item, strconv.Itoa(len(requests))}
 	for _, request := range requests {
-		words := strings.Split(request, " ")
-		args = append(args, append(words, make([]string, 4-len(words))...)...)
+		words := append(strings.Split(request, " "), "")
+		args = append(args, words[1], words[0]+" "+words[2]+" "+words[3])
 	}
 	return args
 }
 
+// runOf is a run that asks for so many units of the item 7.
+func runOf(requests int) *run {
+	return &run{sections: []section{{queue: &itemQueue{item: 7}, requests: requests}}, requests: requests}
+}
+
 func reserve(client rueidis.Client, streamMax int, requests ...string) rueidis.RedisResult {
-	return reserveScript.Exec(context.Background(), client, []string{theItem, theBuyers, theOrders},
-		append([]string{"7", strconv.Itoa(streamMax)}, ask(requests...)...))
+	return reserveScript.Exec(context.Background(), client, []string{theOrders, theWaiting, theItem, theBuyers},
+		append([]string{strconv.Itoa(streamMax), "test:reserve"}, ask("7", requests...)...))
 }
 
 // decided is the readable form of a reply: outcomes, the orders named, stock, epoch.
 func decided(t *testing.T, result rueidis.RedisResult, requests int) string {
 	t.Helper()
-	reply, err := decodeReserve(result, requests)
+	reply, err := decodeReserve(result, runOf(requests))
 	if err != nil {
 		t.Fatal(err)
 	}
-	switch reply.status {
-	case statusNotReady:
-		return "not_ready"
-	case statusOverloaded:
+	if reply.status == statusOverloaded {
 		return "overloaded"
 	}
+	return reply.decisions[0].String()
+}
+
+// String is the readable form of a decision.
+func (i *itemDecision) String() string {
+	if i.status == statusNotReady {
+		return "not_ready"
+	}
 	var orders []string
-	for _, order := range reply.orderNos {
+	for _, order := range i.orderNos {
 		orders = append(orders, order.String())
 	}
-	return fmt.Sprintf("%s [%s] %d@%d", reply.outcomes, strings.Join(orders, " "), reply.stock, reply.epoch)
+	return fmt.Sprintf("%s [%s] %d@%d", i.outcomes, strings.Join(orders, " "), i.stock, i.sight.epoch)
 }
 
 // TestReserve_Table is the contract of reserve.lua, case by case, with the state of every key
@@ -122,7 +130,7 @@ func TestReserve_Table(t *testing.T) {
 			requests: []string{"101 ann 1"}, want: "A [] 4@1",
 			changes: state{
 				theItem: open.with("stock", "4", "seq", "1"), theBuyers: hash{"ann": "101 1 "},
-				theOrders: stream{entry("101", "ann", "1", "1", "")},
+				theOrders: stream{together(entry("101", "ann", "1", "1", ""))},
 			},
 		},
 		{
@@ -130,7 +138,7 @@ func TestReserve_Table(t *testing.T) {
 			requests: []string{"101 ann 1 k1"}, want: "A [] 4@1",
 			changes: state{
 				theItem: open.with("stock", "4", "seq", "1"), theBuyers: hash{"ann": "101 1 k1"},
-				theOrders: stream{entry("101", "ann", "1", "1", "k1")},
+				theOrders: stream{together(entry("101", "ann", "1", "1", "k1"))},
 			},
 		},
 		{
@@ -139,7 +147,7 @@ func TestReserve_Table(t *testing.T) {
 		},
 		{
 			name: "replay after the close", given: held(open.with("closes_at_ms", past), hash{"ann": "101 1 k1"}),
-			requests: []string{"102 ann 1 k1", "103 bob 1 k1", "104 ann 1 k2"}, want: "REE [101] 5@1",
+			requests: []string{"102 ann 1 k1", "103 bob 1 k1", "104 ann 1 k2"}, want: "RED [101 101] 5@1",
 		},
 		{
 			name: "replay while paused", given: held(open.with("state", "paused"), hash{"ann": "101 1 k1"}),
@@ -154,7 +162,7 @@ func TestReserve_Table(t *testing.T) {
 			requests: []string{"102 bob 1 k1"}, want: "A [] 4@1",
 			changes: state{
 				theItem:   open.with("stock", "4", "seq", "1"),
-				theBuyers: hash{"ann": "101 1 k1", "bob": "102 1 k1"}, theOrders: stream{entry("102", "bob", "1", "1", "k1")},
+				theBuyers: hash{"ann": "101 1 k1", "bob": "102 1 k1"}, theOrders: stream{together(entry("102", "bob", "1", "1", "k1"))},
 			},
 		},
 		{
@@ -174,7 +182,7 @@ func TestReserve_Table(t *testing.T) {
 			requests: []string{"101 ann 2", "102 ann 2", "103 ann 1", "104 ann 1"}, want: "ALAL [101 103] 2@1",
 			changes: state{
 				theItem: three.with("stock", "2", "seq", "2"), theBuyers: hash{"ann": "101 2 ,103 1 "},
-				theOrders: stream{entry("101", "ann", "2", "1", ""), entry("103", "ann", "1", "2", "")},
+				theOrders: stream{together(entry("101", "ann", "2", "1", ""), entry("103", "ann", "1", "2", ""))},
 			},
 		},
 		{
@@ -182,7 +190,7 @@ func TestReserve_Table(t *testing.T) {
 			requests: []string{"103 ann 1 k1", "104 ann 2 k3", "105 ann 1 k3"}, want: "RLA [101 102] 4@1",
 			changes: state{
 				theItem: three.with("stock", "4", "seq", "1"), theBuyers: hash{"ann": "101 1 k1,102 1 k2,105 1 k3"},
-				theOrders: stream{entry("105", "ann", "1", "1", "k3")},
+				theOrders: stream{together(entry("105", "ann", "1", "1", "k3"))},
 			},
 		},
 		{
@@ -194,7 +202,7 @@ func TestReserve_Table(t *testing.T) {
 			requests: []string{"101 ann 1", "102 bob 1", "103 cat 1"}, want: "ASS [] 0@1",
 			changes: state{
 				theItem: open.with("stock", "0", "seq", "1"), theBuyers: hash{"ann": "101 1 "},
-				theOrders: stream{entry("101", "ann", "1", "1", "")},
+				theOrders: stream{together(entry("101", "ann", "1", "1", ""))},
 			},
 		},
 		{
@@ -202,7 +210,7 @@ func TestReserve_Table(t *testing.T) {
 			requests: []string{"101 ann 2", "102 bob 1"}, want: "SA [] 0@1",
 			changes: state{
 				theItem: three.with("stock", "0", "seq", "1"), theBuyers: hash{"bob": "102 1 "},
-				theOrders: stream{entry("102", "bob", "1", "1", "")},
+				theOrders: stream{together(entry("102", "bob", "1", "1", ""))},
 			},
 		},
 		{
@@ -245,7 +253,7 @@ func TestReserve_Table(t *testing.T) {
 			requests: []string{"101 ann 1", "102 bob 1"}, want: "LA [0] 4@1",
 			changes: state{
 				theItem: open.with("stock", "4", "seq", "1"), theBuyers: hash{"ann": "?", "bob": "102 1 "},
-				theOrders: stream{entry("102", "bob", "1", "1", "")},
+				theOrders: stream{together(entry("102", "bob", "1", "1", ""))},
 			},
 		},
 		{
@@ -254,7 +262,7 @@ func TestReserve_Table(t *testing.T) {
 			changes: state{
 				theItem:   open.with("stock", "4", "seq", "1"),
 				theBuyers: hash{"ann": strings.Repeat("9", 30) + " 1 ", "bob": "102 1 "},
-				theOrders: stream{entry("102", "bob", "1", "1", "")},
+				theOrders: stream{together(entry("102", "bob", "1", "1", ""))},
 			},
 		},
 		{
@@ -266,7 +274,7 @@ func TestReserve_Table(t *testing.T) {
 			requests: []string{"101 ann 1", "102 bob 1"}, want: "AA [] 3@1",
 			changes: state{
 				theItem: open.with("stock", "3", "seq", "2"), theBuyers: hash{"ann": "101 1 ", "bob": "102 1 "},
-				theOrders: stream{{"a": "1"}, entry("101", "ann", "1", "1", ""), entry("102", "bob", "1", "2", "")},
+				theOrders: stream{{"a": "1"}, together(entry("101", "ann", "1", "1", ""), entry("102", "bob", "1", "2", ""))},
 			},
 		},
 		{
@@ -274,7 +282,7 @@ func TestReserve_Table(t *testing.T) {
 			requests: []string{"101 ann 1", "102 bob 1", "103 ann 1"}, want: "AAD [101] 3@1",
 			changes: state{
 				theItem: open.with("stock", "3", "seq", "2"), theBuyers: hash{"ann": "101 1 ", "bob": "102 1 "},
-				theOrders: stream{entry("101", "ann", "1", "1", ""), entry("102", "bob", "1", "2", "")},
+				theOrders: stream{together(entry("101", "ann", "1", "1", ""), entry("102", "bob", "1", "2", ""))},
 			},
 		},
 		{
@@ -282,7 +290,7 @@ func TestReserve_Table(t *testing.T) {
 			requests: []string{"101 ann 1 k1", "102 ann 1 k1"}, want: "AR [101] 4@1",
 			changes: state{
 				theItem: three.with("stock", "4", "seq", "1"), theBuyers: hash{"ann": "101 1 k1"},
-				theOrders: stream{entry("101", "ann", "1", "1", "k1")},
+				theOrders: stream{together(entry("101", "ann", "1", "1", "k1"))},
 			},
 		},
 		{
@@ -291,7 +299,7 @@ func TestReserve_Table(t *testing.T) {
 			changes: state{
 				theItem:   open.with("stock", "3", "seq", "2"),
 				theBuyers: hash{"ann": longID + " 1 ", "bob": "9007199254740993 1 "},
-				theOrders: stream{entry(longID, "ann", "1", "1", ""), entry("9007199254740993", "bob", "1", "2", "")},
+				theOrders: stream{together(entry(longID, "ann", "1", "1", ""), entry("9007199254740993", "bob", "1", "2", ""))},
 			},
 		},
 		{
@@ -299,10 +307,50 @@ func TestReserve_Table(t *testing.T) {
 			requests: []string{"101 ann 1"}, want: "A [] 900719925474098@1",
 			changes: state{
 				theItem:   open.with("stock", "900719925474098", "seq", "900719925474099"),
-				theBuyers: hash{"ann": "101 1 "}, theOrders: stream{entry("101", "ann", "1", "900719925474099", "")},
+				theBuyers: hash{"ann": "101 1 "}, theOrders: stream{together(entry("101", "ann", "1", "900719925474099", ""))},
 			},
 		},
-		{name: "no requests", given: state{theItem: open}, want: " [] 5@1"},
+		{
+			name: "the holder is told before the window", given: held(open.with("opens_at_ms", future), hash{"ann": "101 1 "}),
+			requests: []string{"102 ann 1", "103 bob 1"}, want: "DN [101] 5@1",
+		},
+		{
+			name: "the holder is told while paused", given: held(three.with("state", "paused"), hash{"ann": "101 1 "}),
+			requests: []string{"102 ann 1", "103 ann 1 k1", "104 bob 1"}, want: "DDP [101 101] 5@1",
+		},
+		{
+			name: "one key, another quantity", given: held(three, hash{"ann": "101 2 k1"}),
+			requests: []string{"102 ann 1 k1", "103 ann 2 k1"}, want: "KR [101 101] 5@1",
+		},
+		{
+			name: "one key, another quantity, in one run", given: state{theItem: three},
+			requests: []string{"101 ann 2 k1", "102 ann 1 k1"}, want: "AK [101] 3@1",
+			changes: state{
+				theItem: three.with("stock", "3", "seq", "1"), theBuyers: hash{"ann": "101 2 k1"},
+				theOrders: stream{together(entry("101", "ann", "2", "1", "k1"))},
+			},
+		},
+		{
+			name: "a key of an order that is over names it", given: held(open, hash{"ann": "101 -1 k1"}),
+			requests: []string{"102 ann 1 k1", "103 ann 1 k2"}, want: "RA [101] 4@1",
+			changes: state{
+				theItem: open.with("stock", "4", "seq", "1"), theBuyers: hash{"ann": "101 -1 k1,103 1 k2"},
+				theOrders: stream{together(entry("103", "ann", "1", "1", "k2"))},
+			},
+		},
+		{
+			name: "who gave back too often buys no more", given: held(open, hash{"ann": "1 -1 ,2 -1 ,3 -1 ,4 -1 ,5 -1 ", "bob": "6 -1 ,7 -1 ,8 -1 ,9 -1 "}),
+			requests: []string{"101 ann 1", "102 bob 1"}, want: "LA [0] 4@1",
+			changes: state{
+				theItem:   open.with("stock", "4", "seq", "1"),
+				theBuyers: hash{"ann": "1 -1 ,2 -1 ,3 -1 ,4 -1 ,5 -1 ", "bob": "6 -1 ,7 -1 ,8 -1 ,9 -1 ,102 1 "},
+				theOrders: stream{together(entry("102", "bob", "1", "1", ""))},
+			},
+		},
+		{name: "another run of Redis", given: state{theItem: open.with("run", "f00")}, requests: []string{"101 ann 1"}, want: "not_ready"},
+		{name: "no run", given: state{theItem: open.with("run", "")}, requests: []string{"101 ann 1"}, want: "not_ready"},
+		{name: "an account of another type", given: state{theItem: list{"x"}}, requests: []string{"101 ann 1"}, want: "not_ready"},
+		{name: "buyers of another type", given: state{theItem: open, theBuyers: list{"x"}}, requests: []string{"101 ann 1"}, want: "not_ready"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -314,6 +362,9 @@ func TestReserve_Table(t *testing.T) {
 			if got := decided(t, reserve(client, c.streamMax, c.requests...), len(c.requests)); got != c.want {
 				t.Errorf("decided %q, want %q", got, c.want)
 			}
+			if before, _ := c.given[theOrders].(stream); c.changes != nil {
+				c.changes[theWaiting] = text(strconv.Itoa(len(before) + strings.Count(c.want, "A")))
+			}
 			c.given.with(c.changes).mustBe(t, client)
 		})
 	}
@@ -324,7 +375,6 @@ func TestScripts_WrongType(t *testing.T) {
 	t.Parallel()
 	good := state{
 		theItem: account("stock", "0"), theBuyers: hash{"ann": "101 1 "}, theOrders: stream{{"order": "101"}},
-		theDead: stream{{"entry": "1-1"}},
 	}
 	for _, c := range []struct {
 		script *rueidis.Lua
@@ -332,13 +382,10 @@ func TestScripts_WrongType(t *testing.T) {
 		keys   []string
 		args   func(id string) []string
 	}{
-		{reserveScript, "reserve", []string{theItem, theBuyers, theOrders}, func(string) []string { return append([]string{"7", "10"}, ask("102 bob 1")...) }},
+		{reserveScript, "reserve", []string{theOrders}, func(string) []string { return []string{"10", "c"} }},
 		{releaseScript, "release", []string{theItem, theBuyers}, func(string) []string { return []string{"c", "7", "101", "ann"} }},
 		{restockScript, "restock", []string{theItem}, func(string) []string { return []string{"c", "7", "1", "1"} }},
 		{setStateScript, "set_state", []string{theItem}, func(string) []string { return []string{"paused"} }},
-		{ackScript, "ack", []string{theOrders}, func(id string) []string { return []string{"workers", id} }},
-		{deadLetterScript, "dead_letter", []string{theOrders, theDead}, func(id string) []string { return []string{"workers", id, "why"} }},
-		{deadRetryScript, "dead_retry", []string{theDead, theOrders}, func(string) []string { return []string{"5-1"} }},
 	} {
 		for _, wrong := range c.keys {
 			t.Run(c.name+" "+wrong, func(t *testing.T) {
@@ -381,20 +428,23 @@ func TestReserve_Thousand(t *testing.T) {
 	item := account("stock", "900")
 	state{theItem: item}.write(t, client)
 	var requests []string
-	buyers, orders := hash{}, stream{}
+	buyers, orders := hash{}, []order(nil)
 	for n := range BatchLimit {
-		order, user := strconv.Itoa(1000+n), "user"+strconv.Itoa(n)
-		requests = append(requests, order+" "+user+" 1")
+		no, user := strconv.Itoa(1000+n), "user"+strconv.Itoa(n)
+		requests = append(requests, no+" "+user+" 1")
 		if n < 900 {
-			buyers[user] = order + " 1 "
-			orders = append(orders, entry(order, user, "1", strconv.Itoa(n+1), ""))
+			buyers[user] = no + " 1 "
+			orders = append(orders, entry(no, user, "1", strconv.Itoa(n+1), ""))
 		}
 	}
 	want := strings.Repeat("A", 900) + strings.Repeat("S", 100) + " [] 0@1"
 	if got := decided(t, reserve(client, 10, requests...), BatchLimit); got != want {
 		t.Errorf("decided %q", got)
 	}
-	state{theItem: item.with("stock", "0", "seq", "900"), theBuyers: buyers, theOrders: orders}.mustBe(t, client)
+	state{
+		theItem: item.with("stock", "0", "seq", "900"), theBuyers: buyers, theWaiting: text("900"),
+		theOrders: stream{together(orders...)},
+	}.mustBe(t, client)
 }
 
 // TestReserve_ScriptFlush: a restart or a failover forgets the scripts; nobody may notice.
@@ -410,17 +460,13 @@ func TestReserve_ScriptFlush(t *testing.T) {
 	}
 }
 
-// TestScripts_OutOfMemory: at maxmemory a request is refused whole, while giving back and
-// draining still work.
+// TestScripts_OutOfMemory: at maxmemory a request is refused whole, while giving back still works.
 func TestScripts_OutOfMemory(t *testing.T) {
 	t.Parallel()
 	client := dial(t, stacktest.NewRedis(t).URL())
 	item := account("stock", "4", "seq", "1")
-	given := state{theItem: item, theBuyers: hash{"ann": "101 1 "}, theOrders: stream{entry("101", "ann", "1", "1", "")}}
+	given := state{theItem: item, theBuyers: hash{"ann": "101 1 "}, theOrders: stream{together(entry("101", "ann", "1", "1", ""))}}
 	given.write(t, client)
-	do(t, client, "XGROUP", "CREATE", theOrders, Group, "0")
-	do(t, client, "XREADGROUP", "GROUP", Group, "me", "STREAMS", theOrders, ">")
-	id := firstID(t, client)
 	do(t, client, "CONFIG", "SET", "maxmemory", "1")
 
 	err := reserve(client, 10, "102 bob 1").Error()
@@ -433,10 +479,12 @@ func TestScripts_OutOfMemory(t *testing.T) {
 	}
 	given.mustBe(t, client)
 
-	mustReply(t, releaseScript.Exec(t.Context(), client, []string{theItem, theBuyers}, []string{"c", "7", "101", "ann"}), lua.ReleaseReleased, 2, 5, 1)
-	mustReply(t, ackScript.Exec(t.Context(), client, []string{theOrders}, []string{Group, "0", id}), lua.AckAcked, 1, 1)
+	mustReply(t, releaseScript.Exec(t.Context(), client, []string{theItem, theBuyers}, []string{"c", "7", "101", "ann"}), lua.ReleaseReleased, 2, 5, 1, 0)
 	mustReply(t, setStateScript.Exec(t.Context(), client, []string{theItem}, []string{"paused"}), lua.SetStateSet)
-	state{theItem: item.with("stock", "5", "epoch", "2", "state", "paused"), theOrders: stream{}}.mustBe(t, client)
+	state{
+		theItem:   item.with("stock", "5", "epoch", "2", "state", "paused"),
+		theBuyers: hash{"ann": "101 -1 "}, theOrders: given[theOrders],
+	}.mustBe(t, client)
 }
 
 // mustReply compares a reply of integers.
@@ -474,82 +522,83 @@ func TestRelease_Table(t *testing.T) {
 			"one",
 			state{theItem: item, theBuyers: hash{"ann": "101 1 k1", "bob": "102 1 "}},
 			[]string{"101", "ann"},
-			[]int64{lua.ReleaseReleased, 2, 1, 1},
-			state{theItem: item.with("stock", "1", "epoch", "2"), theBuyers: hash{"bob": "102 1 "}},
+			[]int64{lua.ReleaseReleased, 2, 1, 1, 0},
+			state{theItem: item.with("stock", "1", "epoch", "2"), theBuyers: hash{"ann": "101 -1 k1", "bob": "102 1 "}},
 		},
 		{
 			"the last one",
 			state{theItem: item, theBuyers: hash{"ann": "101 2 "}},
 			[]string{"101", "ann"},
-			[]int64{lua.ReleaseReleased, 2, 2, 1},
-			state{theItem: item.with("stock", "2", "epoch", "2"), theBuyers: nil},
+			[]int64{lua.ReleaseReleased, 2, 2, 1, 0},
+			state{theItem: item.with("stock", "2", "epoch", "2"), theBuyers: hash{"ann": "101 -2 "}},
 		},
 		{
 			"other orders of the user stay",
 			state{theItem: item, theBuyers: hash{"ann": "101 1 k1,102 1 ,103 1 k3"}},
 			[]string{"102", "ann"},
-			[]int64{lua.ReleaseReleased, 2, 1, 1},
-			state{theItem: item.with("stock", "1", "epoch", "2"), theBuyers: hash{"ann": "101 1 k1,103 1 k3"}},
+			[]int64{lua.ReleaseReleased, 2, 1, 1, 0},
+			state{theItem: item.with("stock", "1", "epoch", "2"), theBuyers: hash{"ann": "101 1 k1,102 -1 ,103 1 k3"}},
 		},
 		{
 			"several of one user and another's",
 			state{theItem: item, theBuyers: hash{"ann": "101 1 k1,102 2 ", "bob": "103 1 "}},
 			[]string{"101", "ann", "102", "ann", "103", "bob"},
-			[]int64{lua.ReleaseReleased, 2, 4, 3},
-			state{theItem: item.with("stock", "4", "epoch", "2"), theBuyers: nil},
+			[]int64{lua.ReleaseReleased, 2, 4, 3, 0},
+			state{theItem: item.with("stock", "4", "epoch", "2"), theBuyers: hash{"ann": "101 -1 k1,102 -2 ", "bob": "103 -1 "}},
 		},
 		{
 			"twice in one call",
 			state{theItem: item, theBuyers: hash{"ann": "101 1 "}},
 			[]string{"101", "ann", "101", "ann"},
-			[]int64{lua.ReleaseReleased, 2, 1, 1},
-			state{theItem: item.with("stock", "1", "epoch", "2"), theBuyers: nil},
+			[]int64{lua.ReleaseReleased, 2, 1, 1, 0},
+			state{theItem: item.with("stock", "1", "epoch", "2"), theBuyers: hash{"ann": "101 -1 "}},
 		},
 		{
 			"19 digits",
 			state{theItem: item, theBuyers: hash{"ann": longID + " 1 ,9223372036854775806 1 "}},
 			[]string{longID, "ann"},
-			[]int64{lua.ReleaseReleased, 2, 1, 1},
-			state{theItem: item.with("stock", "1", "epoch", "2"), theBuyers: hash{"ann": "9223372036854775806 1 "}},
+			[]int64{lua.ReleaseReleased, 2, 1, 1, 0},
+			state{theItem: item.with("stock", "1", "epoch", "2"), theBuyers: hash{"ann": longID + " -1 ,9223372036854775806 1 "}},
 		},
 		{
 			"released before",
-			state{theItem: item, theBuyers: hash{"ann": "102 1 "}},
-			[]string{"101", "ann", "101", "bob"},
-			[]int64{lua.ReleaseReleased, 1, 0, 0},
+			state{theItem: item, theBuyers: hash{"ann": "101 -1 ,102 1 "}},
+			[]string{"101", "ann"},
+			[]int64{lua.ReleaseReleased, 1, 0, 0, 0},
 			nil,
 		},
 		{
 			"a number within another is not it",
 			state{theItem: item, theBuyers: hash{"ann": "1011 1 101"}},
 			[]string{"101", "ann", "011", "ann"},
-			[]int64{lua.ReleaseReleased, 1, 0, 0},
+			[]int64{lua.ReleaseReleased, 1, 0, 0, 2},
 			nil,
 		},
 		{
 			"another user's order",
 			state{theItem: item, theBuyers: hash{"ann": "101 1 "}},
 			[]string{"101", "bob"},
-			[]int64{lua.ReleaseReleased, 1, 0, 0},
+			[]int64{lua.ReleaseReleased, 1, 0, 0, 1},
 			nil,
 		},
 		{
 			"an unreadable neighbour stays",
 			state{theItem: item, theBuyers: hash{"ann": "101 1 ", "bob": "?", "cat": ""}},
 			[]string{"101", "ann", "102", "bob", "103", "cat"},
-			[]int64{lua.ReleaseReleased, 2, 1, 1},
-			state{theItem: item.with("stock", "1", "epoch", "2"), theBuyers: hash{"bob": "?", "cat": ""}},
+			[]int64{lua.ReleaseReleased, 2, 1, 1, 2},
+			state{theItem: item.with("stock", "1", "epoch", "2"), theBuyers: hash{"ann": "101 -1 ", "bob": "?", "cat": ""}},
 		},
 		{
 			"paused",
 			state{theItem: item.with("state", "paused"), theBuyers: hash{"ann": "101 1 "}},
 			[]string{"101", "ann"},
-			[]int64{lua.ReleaseReleased, 2, 1, 1},
-			state{theItem: item.with("state", "paused", "stock", "1", "epoch", "2"), theBuyers: nil},
+			[]int64{lua.ReleaseReleased, 2, 1, 1, 0},
+			state{theItem: item.with("state", "paused", "stock", "1", "epoch", "2"), theBuyers: hash{"ann": "101 -1 "}},
 		},
-		{"missing hash", state{theBuyers: hash{"ann": "101 1 "}}, []string{"101", "ann"}, []int64{lua.ReleaseNotReady, 0, 0, 0}, nil},
-		{"rebuilding", state{theItem: item.with("state", "rebuilding"), theBuyers: hash{"ann": "101 1 "}}, []string{"101", "ann"}, []int64{lua.ReleaseNotReady, 0, 0, 0}, nil},
-		{"half-written hash", state{theItem: item.with("epoch", ""), theBuyers: hash{"ann": "101 1 "}}, []string{"101", "ann"}, []int64{lua.ReleaseNotReady, 0, 0, 0}, nil},
+		{"missing hash", state{theBuyers: hash{"ann": "101 1 "}}, []string{"101", "ann"}, []int64{lua.ReleaseNotReady, 0, 0, 0, 0}, nil},
+		{"rebuilding", state{theItem: item.with("state", "rebuilding"), theBuyers: hash{"ann": "101 1 "}}, []string{"101", "ann"}, []int64{lua.ReleaseNotReady, 0, 0, 0, 0}, nil},
+		{"another run of Redis", state{theItem: item.with("run", "f00"), theBuyers: hash{"ann": "101 1 "}}, []string{"101", "ann"}, []int64{lua.ReleaseNotReady, 0, 0, 0, 0}, nil},
+		{"half-written hash", state{theItem: item.with("epoch", ""), theBuyers: hash{"ann": "101 1 "}}, []string{"101", "ann"}, []int64{lua.ReleaseNotReady, 0, 0, 0, 0}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -638,7 +687,7 @@ func TestPreheat_Table(t *testing.T) {
 	args := []string{"100", "2", "1000", "2000", "3", "paused"}
 	fresh := hash{
 		"stock": "100", "limit": "2", "opens_at_ms": "1000", "closes_at_ms": "2000",
-		"epoch": "3000000000", "gen": "3", "seq": "0", "restock": "0", "state": "paused",
+		"epoch": "3000000000", "gen": "3", "seq": "0", "restock": "0", "state": "paused", "run": thisRun,
 	}
 	for _, c := range []struct {
 		name    string
@@ -707,6 +756,7 @@ func TestRestock_Table(t *testing.T) {
 		{"an older number", state{theItem: item}, []string{"4", "10"}, []int64{lua.RestockRepeated, 1, 0}, nil},
 		{"missing hash", state{}, []string{"6", "10"}, []int64{lua.RestockNotReady, 0, 0}, nil},
 		{"rebuilding", state{theItem: item.with("state", "rebuilding")}, []string{"6", "10"}, []int64{lua.RestockNotReady, 0, 0}, nil},
+		{"another run of Redis", state{theItem: item.with("run", "f00")}, []string{"6", "10"}, []int64{lua.RestockNotReady, 0, 0}, nil},
 		{"half-written hash", state{theItem: item.with("restock", "")}, []string{"6", "10"}, []int64{lua.RestockNotReady, 0, 0}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -750,148 +800,13 @@ func TestSetState_Table(t *testing.T) {
 	}
 }
 
-// TestAck_Table: what is persisted leaves the stream and the pending entries list in one step;
-// what is not named stays.
-func TestAck_Table(t *testing.T) {
-	t.Parallel()
-	client := dial(t, stacktest.Redis(t))
-	for n := range 2500 { // more than two calls' worth of arguments
-		do(t, client, "XADD", theOrders, strconv.Itoa(n+1)+"-0", "order", strconv.Itoa(n))
-	}
-	do(t, client, "XGROUP", "CREATE", theOrders, Group, "0")
-	do(t, client, "XREADGROUP", "GROUP", Group, "me", "COUNT", "2400", "STREAMS", theOrders, ">")
-	args := []string{Group, "0"}
-	for n := range 2499 {
-		args = append(args, strconv.Itoa(n+1)+"-0")
-	}
-	ack := func(want ...int64) {
-		t.Helper()
-		mustReply(t, ackScript.Exec(t.Context(), client, []string{theOrders}, args), want...)
-		state{theOrders: stream{{"order": "2499"}}}.mustBe(t, client)
-	}
-	ack(lua.AckAcked, 2400, 2499)
-	ack(lua.AckAcked, 0, 0)
-	pending, err := do(t, client, "XPENDING", theOrders, Group).ToArray()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if count, err := pending[0].AsInt64(); err != nil || count != 0 {
-		t.Errorf("%d entries pending: %v", count, err)
-	}
-}
-
-// TestAck_Run: a run at the head of the stream goes in one trim; a run that an older entry
-// precedes goes one by one, and the older one stays.
-func TestAck_Run(t *testing.T) {
-	t.Parallel()
-	client := dial(t, stacktest.Redis(t))
-	for n := range 300 {
-		do(t, client, "XADD", theOrders, strconv.Itoa(n+1)+"-0", "order", strconv.Itoa(n+1))
-	}
-	do(t, client, "XGROUP", "CREATE", theOrders, Group, "0")
-	do(t, client, "XREADGROUP", "GROUP", Group, "other", "COUNT", "1", "STREAMS", theOrders, ">")
-	do(t, client, "XREADGROUP", "GROUP", Group, "me", "COUNT", "298", "STREAMS", theOrders, ">")
-	ack := func(first, last int, want ...int64) {
-		t.Helper()
-		args := []string{Group, "1"}
-		for n := first; n <= last; n++ {
-			args = append(args, strconv.Itoa(n)+"-0")
-		}
-		mustReply(t, ackScript.Exec(t.Context(), client, []string{theOrders}, args), want...)
-	}
-	ack(2, 199, lua.AckAcked, 198, 198) // 1 is in the hands of another
-	left := stream{{"order": "1"}}
-	for n := 200; n <= 300; n++ {
-		left = append(left, map[string]string{"order": strconv.Itoa(n)})
-	}
-	state{theOrders: left}.mustBe(t, client)
-	ack(1, 1, lua.AckAcked, 1, 1)
-	ack(200, 299, lua.AckAcked, 100, 100)
-	state{theOrders: stream{{"order": "300"}}}.mustBe(t, client) // never delivered: it stays
-	ack(200, 299, lua.AckAcked, 0, 0)
-	state{theOrders: stream{{"order": "300"}}}.mustBe(t, client)
-}
-
-// TestDeadLetter_Table: a poison entry moves with its reason, once.
-func TestDeadLetter_Table(t *testing.T) {
-	t.Parallel()
-	client := dial(t, stacktest.Redis(t))
-	state{theOrders: stream{{"order": "101", "user": "ann"}, {"order": "102"}}}.write(t, client)
-	do(t, client, "XGROUP", "CREATE", theOrders, Group, "0")
-	do(t, client, "XREADGROUP", "GROUP", Group, "me", "STREAMS", theOrders, ">")
-	id := firstID(t, client)
-	move := func(want int64) {
-		t.Helper()
-		mustReply(t, deadLetterScript.Exec(t.Context(), client, []string{theOrders, theDead}, []string{Group, id, "why not"}), want)
-		state{
-			theOrders: stream{{"order": "102"}},
-			theDead:   stream{{"entry": id, "reason": "why not", "order": "101", "user": "ann"}},
-		}.mustBe(t, client)
-	}
-	move(lua.DeadLetterMoved)
-	move(lua.DeadLetterGone)
-	pending, err := do(t, client, "XPENDING", theOrders, Group).ToArray()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if count, err := pending[0].AsInt64(); err != nil || count != 1 {
-		t.Errorf("%d entries pending, want the other one: %v", count, err)
-	}
-}
-
-// TestDeadRetry_Table: a dead letter goes back with the fields that it had, once; what is no
-// dead letter of ours stays where it is.
-func TestDeadRetry_Table(t *testing.T) {
-	t.Parallel()
-	letter := []string{"entry", "4-1", "reason", "why not", "order", "101", "user", "ann"}
-	waiting := state{theOrders: stream{{"order": "100"}}}
-	for _, c := range []struct {
-		name   string
-		fields []string
-		id     string
-		want   int64
-		orders stream
-		left   bool
-	}{
-		{"retried", letter, "5-1", lua.DeadRetryRetried, stream{{"order": "100"}, {"order": "101", "user": "ann"}}, false},
-		{"another id", letter, "5-2", lua.DeadRetryGone, stream{{"order": "100"}}, true},
-		{"not ours", []string{"order", "101"}, "5-1", lua.DeadRetryForeign, stream{{"order": "100"}}, true},
-		{"names changed", []string{"reason", "why", "entry", "4-1", "order", "101"}, "5-1", lua.DeadRetryForeign, stream{{"order": "100"}}, true},
-		{"nothing in it", letter[:4], "5-1", lua.DeadRetryForeign, stream{{"order": "100"}}, true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			client := dial(t, stacktest.Redis(t))
-			waiting.write(t, client)
-			do(t, client, append([]string{"XADD", theDead, "5-1"}, c.fields...)...)
-			retry := func(want int64) {
-				t.Helper()
-				mustReply(t, deadRetryScript.Exec(t.Context(), client, []string{theDead, theOrders}, []string{c.id}), want)
-				dead := stream{}
-				if c.left {
-					left := hash{}
-					for n := 0; n < len(c.fields); n += 2 {
-						left[c.fields[n]] = c.fields[n+1]
-					}
-					dead = stream{left}
-				}
-				state{theOrders: c.orders, theDead: dead}.mustBe(t, client)
-			}
-			retry(c.want)
-			if c.want == lua.DeadRetryRetried {
-				retry(lua.DeadRetryGone)
-			}
-		})
-	}
-}
-
 // TestReserve_NoTTL: a duplicate mark that expires lets a winner buy twice. (Museum bug 4.)
 func TestReserve_NoTTL(t *testing.T) {
 	t.Parallel()
 	client := dial(t, stacktest.Redis(t))
 	state{theItem: account()}.write(t, client)
 	reserve(client, 10, "101 ann 1")
-	for _, key := range []string{theItem, theBuyers, theOrders} {
+	for _, key := range []string{theItem, theBuyers, theOrders, theWaiting} {
 		if ttl, err := do(t, client, "PTTL", key).AsInt64(); err != nil || ttl != -1 {
 			t.Errorf("%s expires in %d ms: %v", key, ttl, err)
 		}
@@ -903,14 +818,18 @@ func TestReserve_NoTTL(t *testing.T) {
 func TestReserve_Shape(t *testing.T) {
 	t.Parallel()
 	client := dial(t, stacktest.Redis(t))
+	item := func(rest string) string { return "return {1, '0', {{1, 0, 0, '0', '0', 1, 1, " + rest + "}}}" }
 	for _, reply := range []string{
-		"return {1, 0}", "return {1, 0, 0, '0', '0', '0', 'A', {'1'}}", "return {1, 0, 0, '0', '0', '0', 'D', {}}",
-		"return {1, 0, 0, '0', '0', '0', 'AA', {}}", "return {1, 0, 0, '0', '0', '0', '?', {}}",
-		"return {9, 0, 0, '0', '0', '0', 'A', {}}", "return {1, 0, 0, 'x', '0', '0', 'A', {}}", "return 'A'",
+		"return {1, 0}", "return 'A'", "return {1, '0', {}}", "return {9, '0', {}}", item("'A', {'1'}"), item("'D', {}"),
+		item("'AA', {}"), item("'?', {}"), item("'A'"), "return {1, 'x', {{1, 0, 0, '0', '0', 1, 1, 'A', {}}}}",
+		"return {1, '0', {{9, 0, 0, '0', '0', 1, 1, 'A', {}}}}", "return {1, '0', {'A'}}",
 	} {
-		if _, err := decodeReserve(do(t, client, "EVAL", reply, "0"), 1); err == nil {
+		if _, err := decodeReserve(do(t, client, "EVAL", reply, "0"), runOf(1)); err == nil {
 			t.Errorf("%s was taken for an answer", reply)
 		}
+	}
+	if _, err := decodeReserve(do(t, client, "EVAL", item("'A', {}"), "0"), runOf(1)); err != nil {
+		t.Error(err)
 	}
 	for letter, outcome := range letterOutcomes {
 		if outcome != 0 && !slices.Contains(flashsale.Outcomes(), outcome) {
@@ -925,7 +844,7 @@ func TestFence_Table(t *testing.T) {
 	t.Parallel()
 	zeros := hash{
 		"stock": "0", "limit": "0", "opens_at_ms": "0", "closes_at_ms": "0", "epoch": "0", "gen": "0",
-		"seq": "0", "restock": "0", "state": "rebuilding", "fence": "t1",
+		"seq": "0", "restock": "0", "state": "rebuilding", "fence": "t1", "run": thisRun,
 	}
 	live := account()
 	for _, c := range []struct {
@@ -936,6 +855,7 @@ func TestFence_Table(t *testing.T) {
 		{"nothing there", state{}, state{theItem: zeros}},
 		{"a live item", state{theItem: live}, state{theItem: live.with("state", "rebuilding", "fence", "t1")}},
 		{"half an account", state{theItem: hash{"stock": "3"}}, state{theItem: zeros.with("stock", "3")}},
+		{"another run of Redis", state{theItem: live.with("run", "f00")}, state{theItem: live.with("state", "rebuilding", "fence", "t1")}},
 		{"a fence of another", state{theItem: live.with("state", "rebuilding", "fence", "t0")}, state{theItem: live.with("state", "rebuilding", "fence", "t1")}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -973,7 +893,7 @@ func TestFence_StopsEverything(t *testing.T) {
 	if got := decided(t, reserve(client, 100, "102 bob 1"), 1); got != "not_ready" {
 		t.Errorf("reserve: %s", got)
 	}
-	mustReply(t, releaseScript.Exec(t.Context(), client, []string{theItem, theBuyers}, []string{"c", "7", "101", "ann"}), lua.ReleaseNotReady, 0, 0, 0)
+	mustReply(t, releaseScript.Exec(t.Context(), client, []string{theItem, theBuyers}, []string{"c", "7", "101", "ann"}), lua.ReleaseNotReady, 0, 0, 0, 0)
 	mustReply(t, restockScript.Exec(t.Context(), client, []string{theItem}, []string{"c", "7", "1", "1"}), lua.RestockNotReady, 0, 0)
 	mustReply(t, setStateScript.Exec(t.Context(), client, []string{theItem}, []string{"open"}), lua.SetStateNotReady)
 }
@@ -991,6 +911,7 @@ func TestFenceLift_Table(t *testing.T) {
 		{"the owner", "t1", fenced, lua.FenceLiftLifted, fenced.with("state", "paused", "fence", "")},
 		{"another", "t2", fenced, lua.FenceLiftForeign, fenced},
 		{"no fence", "t1", account(), lua.FenceLiftForeign, nil},
+		{"Redis restarted since", "t1", fenced.with("run", "f00"), lua.FenceLiftForeign, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -1024,6 +945,7 @@ func TestRebuildBuyers_Table(t *testing.T) {
 		{"nobody", fenced, []string{"t1", "1"}, lua.RebuildBuyersWritten, nil},
 		{"another's fence", fenced, []string{"t2", "1", "ann", "101 1 "}, lua.RebuildBuyersForeign, old},
 		{"no fence", account(), []string{"t1", "1", "ann", "101 1 "}, lua.RebuildBuyersForeign, old},
+		{"Redis restarted since", fenced.with("run", "f00"), []string{"t1", "1"}, lua.RebuildBuyersForeign, old},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -1046,7 +968,7 @@ func TestRebuildOpen_Table(t *testing.T) {
 	args := []string{"t1", "test:rebuild", "7", "80", "2", "1000", "2000", "3", "44", "open"}
 	opened := hash{
 		"stock": "80", "limit": "2", "opens_at_ms": "1000", "closes_at_ms": "2000", "epoch": "3000000000",
-		"gen": "3", "seq": "0", "restock": "44", "state": "open",
+		"gen": "3", "seq": "0", "restock": "44", "state": "open", "run": thisRun,
 	}
 	for _, c := range []struct {
 		name  string
@@ -1059,6 +981,7 @@ func TestRebuildOpen_Table(t *testing.T) {
 		{"a higher epoch is there", fenced.with("epoch", "3000000009"), args, lua.RebuildOpenOpened, opened.with("epoch", "3000000010")},
 		{"another", fenced, append([]string{"t2"}, args[1:]...), lua.RebuildOpenForeign, fenced},
 		{"no fence", opened, args, lua.RebuildOpenForeign, opened},
+		{"Redis restarted since", fenced.with("run", "f00"), args, lua.RebuildOpenForeign, fenced.with("run", "f00")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -1067,5 +990,83 @@ func TestRebuildOpen_Table(t *testing.T) {
 			mustReply(t, rebuildOpenScript.Exec(t.Context(), client, []string{theItem}, c.args), c.want)
 			state{theItem: c.after}.mustBe(t, client)
 		})
+	}
+}
+
+// TestReserve_SeveralItems: one run decides requests of several items, each by its own account and
+// buyers; what is wrong with one is no matter of the others.
+func TestReserve_SeveralItems(t *testing.T) {
+	t.Parallel()
+	client := dial(t, stacktest.Redis(t))
+	open := account()
+	given := state{
+		theItem: open, "fs:{0}:item:8": open.with("stock", "1"), "fs:{0}:item:9": list{"x"}, "fs:{0}:item:10": open.with("state", "paused"),
+	}
+	given.write(t, client)
+	keys := []string{theOrders, theWaiting}
+	args := []string{"100", "test:several"}
+	requests := map[string][]string{"7": {"101 ann 1 k", "102 bob 1"}, "8": {"103 ann 1", "104 bob 1"}, "9": {"105 ann 1"}, "10": {"106 ann 1"}}
+	r := &run{}
+	for _, id := range []string{"7", "8", "9", "10"} {
+		keys = append(keys, "fs:{0}:item:"+id, "fs:{0}:buyers:"+id)
+		args = append(args, ask(id, requests[id]...)...)
+		r.sections = append(r.sections, section{requests: len(requests[id])})
+	}
+	reply, err := decodeReserve(reserveScript.Exec(t.Context(), client, keys, args), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range []string{"AA [] 3@1", "AS [] 0@1", "not_ready", "P [] 5@1"} {
+		if got := reply.decisions[n].String(); got != want {
+			t.Errorf("section %d: %s, want %s", n, got, want)
+		}
+	}
+	eight := together(entry("103", "ann", "1", "1", ""))
+	eight["item"] = "8"
+	given.with(state{
+		theItem: open.with("stock", "3", "seq", "2"), theBuyers: hash{"ann": "101 1 k", "bob": "102 1 "},
+		"fs:{0}:item:8": open.with("stock", "0", "seq", "1"), "fs:{0}:buyers:8": hash{"ann": "103 1 "},
+		theOrders:  stream{together(entry("101", "ann", "1", "1", "k"), entry("102", "bob", "1", "2", "")), eight},
+		theWaiting: text("3"),
+	}).mustBe(t, client)
+}
+
+// TestReserve_TellsWhoTookUnitsThatCameBack: other nodes keep their rosters by it. While there is
+// much to sell, or nothing has come back, nothing is told.
+func TestReserve_TellsWhoTookUnitsThatCameBack(t *testing.T) {
+	t.Parallel()
+	url := stacktest.Redis(t)
+	client := dial(t, url)
+	heard := listenTo(t, url, "test:reserve")
+	for n, change := range [][]string{{"epoch", "2000000000"}, {"epoch", "2000000001", "stock", "5000"}, {"epoch", "2000000001", "seq", "7"}} {
+		do(t, client, "DEL", theItem, theBuyers)
+		state{theItem: account(change...)}.write(t, client)
+		if err := reserve(client, 100, fmt.Sprintf("%d ann 1", 101+n), fmt.Sprintf("%d bob 1", 201+n)).Error(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case got := <-heard:
+		if want := "7 2000000001 2 7 ann bob"; got != want {
+			t.Errorf("heard %q, want %q", got, want)
+		}
+	case <-time.After(wait):
+		t.Error("nothing was told")
+	}
+}
+
+// TestRun_Table: the run and the clock are those of the Redis that holds the partition.
+func TestRun_Table(t *testing.T) {
+	t.Parallel()
+	client := dial(t, stacktest.Redis(t))
+	parts, err := runScript.Exec(t.Context(), client, []string{theOrders}, nil).ToArray()
+	if err != nil || len(parts) != 3 {
+		t.Fatal(parts, err)
+	}
+	if run, _ := parts[1].ToString(); run != runID(t, client) {
+		t.Errorf("run %q", run)
+	}
+	if ms, err := parts[2].AsInt64(); err != nil || time.Since(time.UnixMilli(ms)).Abs() > time.Minute {
+		t.Errorf("now %d, %v", ms, err)
 	}
 }

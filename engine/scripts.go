@@ -21,6 +21,7 @@ var (
 	releaseScript       = rueidis.NewLuaScript(lua.Release)
 	reserveScript       = rueidis.NewLuaScript(lua.Reserve)
 	restockScript       = rueidis.NewLuaScript(lua.Restock)
+	runScript           = rueidis.NewLuaScriptRetryable(lua.Run)
 	setStateScript      = rueidis.NewLuaScriptRetryable(lua.SetState)
 )
 
@@ -32,12 +33,24 @@ const (
 
 // reserveReply is the decoded reply of lua/reserve.lua.
 type reserveReply struct {
-	status                   int64
-	epoch, stock             int64
-	nowMS, opensMS, closesMS int64
-	outcomes                 string
-	orderNos                 []flashsale.OrderNo // 0 where an L holds none, or none that is readable
+	status    int64
+	nowMS     int64
+	decisions []itemDecision // one a section of the run
 }
+
+// itemDecision is what it says of one item.
+type itemDecision struct {
+	status            int64
+	sight             sight
+	stock             int64
+	opensMS, closesMS int64
+	outcomes          string
+	orderNos          []flashsale.OrderNo // 0 where an L holds none, or none that is readable
+}
+
+// sight is the moment at which an item was seen, by what only grows: the version of its stock, its
+// generation, and the orders accepted in that.
+type sight struct{ epoch, gen, seq int64 }
 
 var letterOutcomes = [256]flashsale.Outcome{
 	lua.LetterAccepted:       flashsale.Accepted,
@@ -48,79 +61,109 @@ var letterOutcomes = [256]flashsale.Outcome{
 	lua.LetterNotStarted:     flashsale.NotStarted,
 	lua.LetterEnded:          flashsale.Ended,
 	lua.LetterPaused:         flashsale.Paused,
+	lua.LetterKeyReused:      flashsale.KeyReused,
+}
+
+// namesOrder tells of which outcomes the script names the order.
+var namesOrder = [flashsale.Overloaded + 1]bool{
+	flashsale.Replayed: true, flashsale.DuplicateOrder: true, flashsale.LimitReached: true, flashsale.KeyReused: true,
 }
 
 // decodeReserve checks the whole reply before anybody is answered from it.
-func decodeReserve(result rueidis.RedisResult, requests int) (reserveReply, error) {
+func decodeReserve(result rueidis.RedisResult, run *run) (reserveReply, error) {
 	parts, err := result.ToArray()
 	if err != nil {
 		return reserveReply{}, err
 	}
-	if len(parts) != 8 {
+	if len(parts) != 3 {
 		return reserveReply{}, shapeError("reserve", result)
 	}
-	var r reserveReply
 	d := decoder{parts: parts}
-	r.status, r.epoch, r.stock = d.int(0), d.int(1), d.int(2)
-	r.nowMS, r.opensMS, r.closesMS = d.decimal(3), d.decimal(4), d.decimal(5)
-	r.outcomes = d.text(6)
-	orderNos, err := parts[7].ToArray()
+	r := reserveReply{status: d.int(0), nowMS: d.decimal(1)}
+	items, err := parts[2].ToArray()
 	if d.err != nil || err != nil {
 		return reserveReply{}, shapeError("reserve", result)
 	}
-	switch r.status {
-	case statusNotReady, statusOverloaded:
+	switch {
+	case r.status == statusOverloaded:
 		return r, nil
-	case statusDecided:
-	default:
+	case r.status != statusDecided || len(items) != len(run.sections):
 		return reserveReply{}, shapeError("reserve", result)
 	}
-	if len(r.outcomes) != requests {
-		return reserveReply{}, shapeError("reserve", result)
-	}
-	named := 0
-	for i := range len(r.outcomes) {
-		switch letterOutcomes[r.outcomes[i]] {
-		case 0:
-			return reserveReply{}, shapeError("reserve", result)
-		case flashsale.Replayed, flashsale.DuplicateOrder, flashsale.LimitReached:
-			named++
-		}
-	}
-	if named != len(orderNos) {
-		return reserveReply{}, shapeError("reserve", result)
-	}
-	for _, message := range orderNos {
-		text, err := message.ToString()
-		if err != nil {
+	r.decisions = make([]itemDecision, len(items))
+	for n := range items {
+		if !r.decisions[n].decode(items[n], run.sections[n].requests) {
 			return reserveReply{}, shapeError("reserve", result)
 		}
-		// One user's unreadable entry must not fail the others: it stays 0.
-		order, _ := flashsale.ParseID[flashsale.OrderNo](text)
-		r.orderNos = append(r.orderNos, order)
 	}
 	return r, nil
 }
 
-// answer notes the decision on each request.
-func (r *reserveReply) answer(item flashsale.ItemID, b *batch) {
-	b.decisions = b.decisions[:0]
+// decode reports whether the part of a reply that is of one item has the shape that was agreed.
+func (i *itemDecision) decode(message rueidis.RedisMessage, requests int) bool {
+	parts, err := message.ToArray()
+	if err != nil || len(parts) != 9 {
+		return false
+	}
+	d := decoder{parts: parts}
+	i.status, i.sight.epoch, i.stock = d.int(0), d.int(1), d.int(2)
+	i.opensMS, i.closesMS = d.decimal(3), d.decimal(4)
+	i.sight.gen, i.sight.seq = d.int(5), d.int(6)
+	i.outcomes = d.text(7)
+	orderNos, err := parts[8].ToArray()
+	if d.err != nil || err != nil {
+		return false
+	}
+	if i.status == statusNotReady {
+		return true
+	}
 	named := 0
-	for n := range b.requests {
-		d := decision{reply: Reply{Outcome: letterOutcomes[r.outcomes[n]]}}
-		switch d.reply.Outcome {
-		case flashsale.Accepted:
-			d.reply.OrderNo = b.orders[n]
-		case flashsale.Replayed, flashsale.DuplicateOrder, flashsale.LimitReached:
-			d.reply.OrderNo = r.orderNos[named]
-			named++
-			if d.reply.OrderNo == 0 && d.reply.Outcome != flashsale.LimitReached {
-				d = decision{err: unknownError("reserve", item, ErrUnreadable)}
-			}
-		case flashsale.NotStarted:
-			d.reply.OpensAt = fromMS(r.opensMS)
+	for n := range len(i.outcomes) {
+		outcome := letterOutcomes[i.outcomes[n]]
+		if outcome == 0 {
+			return false
 		}
-		b.decisions = append(b.decisions, d)
+		if namesOrder[outcome] {
+			named++
+		}
+	}
+	if i.status != statusDecided || len(i.outcomes) != requests || named != len(orderNos) {
+		return false
+	}
+	for _, message := range orderNos {
+		text, err := message.ToString()
+		if err != nil {
+			return false
+		}
+		// One user's unreadable entry must not fail the others: it stays 0.
+		order, _ := flashsale.ParseID[flashsale.OrderNo](text)
+		i.orderNos = append(i.orderNos, order)
+	}
+	return true
+}
+
+// answer notes the decision on each request of a section, which the numbers were made for.
+func (i *itemDecision) answer(s *section, numbers []flashsale.OrderNo) {
+	n, named := 0, 0
+	for _, g := range s.groups {
+		g.decisions = g.decisions[:0]
+		for range g.requests {
+			reply, err := Reply{Outcome: letterOutcomes[i.outcomes[n]]}, error(nil)
+			switch outcome := reply.Outcome; {
+			case outcome == flashsale.Accepted:
+				reply.OrderNo = numbers[n]
+			case outcome == flashsale.NotStarted:
+				reply.OpensAt = fromMS(i.opensMS)
+			case namesOrder[outcome]:
+				reply.OrderNo = i.orderNos[named]
+				named++
+				if reply.OrderNo == 0 && outcome != flashsale.LimitReached {
+					reply, err = Reply{}, unknownError("reserve", s.queue.item, ErrUnreadable)
+				}
+			}
+			g.decide(reply, err)
+			n++
+		}
 	}
 }
 

@@ -1,20 +1,23 @@
 package engine
 
 import (
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"testing"
 
 	"flashsale"
 	"flashsale/internal/devstack/stacktest"
 )
 
-// vouch says that the Redis that runs now is right.
-func vouch(t testing.TB, e *Engine) {
+// vouch says that what the Redis that runs now holds of an item is right.
+func vouch(t testing.TB, e *Engine, item flashsale.ItemID) {
 	t.Helper()
-	runID, err := e.RunID(t.Context())
+	fence, err := e.Fence(t.Context(), item, rand.Text())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Vouch(t.Context(), runID); err != nil {
+	if err := fence.Lift(t.Context(), flashsale.Item{ID: item}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -37,13 +40,16 @@ func TestTrust_Restart(t *testing.T) {
 	becomes(t, a, item, "bob", flashsale.NotReady)
 	b := start(t, Config{RedisURL: server.URL()})
 	becomes(t, b, item, "bob", flashsale.NotReady)
-	if vouched, err := b.Vouched(t.Context()); err != nil || vouched {
+	if vouched, err := b.Vouched(t.Context(), item); err != nil || vouched {
 		t.Fatalf("vouched %t %v", vouched, err)
 	}
-	vouch(t, b)
+	other := load(t, b, 10, 1)
+	becomes(t, a, other, "bob", flashsale.Accepted) // trust is given per item
+	becomes(t, a, item, "bob", flashsale.NotReady)
+	vouch(t, b, item)
 	becomes(t, a, item, "bob", flashsale.Accepted)
 	becomes(t, b, item, "bob", flashsale.DuplicateOrder)
-	if vouched, err := a.Vouched(t.Context()); err != nil || !vouched {
+	if vouched, err := a.Vouched(t.Context(), item); err != nil || !vouched {
 		t.Fatalf("vouched %t %v", vouched, err)
 	}
 }
@@ -61,13 +67,14 @@ func TestTrust_Reconnect(t *testing.T) {
 	becomes(t, e, item, "ann", flashsale.DuplicateOrder)
 }
 
-// TestTrust_StaleVouch: vouching for a run that has ended vouches for nothing.
-func TestTrust_StaleVouch(t *testing.T) {
+// TestTrust_FenceOfAnotherRun: who fenced an item in a run of Redis that has ended vouches for
+// nothing.
+func TestTrust_FenceOfAnotherRun(t *testing.T) {
 	t.Parallel()
-	server := stacktest.NewRedis(t)
+	server := stacktest.NewRedis(t, "--appendfsync", "always")
 	e := start(t, Config{RedisURL: server.URL()})
 	item := load(t, e, 10, 1)
-	before, err := e.RunID(t.Context())
+	fence, err := e.Fence(t.Context(), item, "t1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +82,11 @@ func TestTrust_StaleVouch(t *testing.T) {
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	stacktest.Eventually(t, wait, func() error { return e.Vouch(t.Context(), before) })
+	stacktest.Eventually(t, wait, func() error {
+		if err := fence.Lift(t.Context(), flashsale.Item{ID: item}); !errors.Is(err, ErrFenceLost) {
+			return fmt.Errorf("lifted: %w", err)
+		}
+		return nil
+	})
 	becomes(t, e, item, "ann", flashsale.NotReady)
 }

@@ -10,7 +10,7 @@
 --   FENCED   reserve, release and restock answer NOT_READY from now on
 --   last_id  of the stream: no entry of the item is or will be above it while the fence stands
 --
--- Side effects: state = 'rebuilding', fence = token, and zeros for the fields that the account
+-- Side effects: state = 'rebuilding', fence = token, run = that of this Redis, and zeros for the fields that the account
 -- lacks, so that an item that is not there is not preheated meanwhile. A fence of another token
 -- is taken over: its owner notices, since every later step asks for the token.
 -- Cost: O(groups and consumers of the stream).
@@ -32,7 +32,8 @@ if redis.call('EXISTS', orders_key) == 1 then
   end
 end
 
-local fields = {'state', 'rebuilding', 'fence', token}
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+local fields = {'state', 'rebuilding', 'fence', token, 'run', run or ''}
 for i, name in ipairs(names) do
   if not account[i] then
     fields[#fields + 1] = name

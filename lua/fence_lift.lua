@@ -8,7 +8,8 @@
 --
 -- Returns {status}
 --   LIFTED   the item answers from now on
---   FOREIGN  the fence is not, or no longer, of this token: nothing was changed
+--   FOREIGN  the fence is not, or no longer, of this token, or of another run of Redis: nothing was
+--            changed
 --
 -- Side effects when LIFTED: state; fence is removed. Cost: O(1).
 
@@ -17,8 +18,9 @@ local LIFTED, FOREIGN = 1, 2
 local item_key = KEYS[1]
 local token, state = ARGV[1], ARGV[2]
 
-local fence = redis.call('HMGET', item_key, 'state', 'fence')
-if fence[1] ~= 'rebuilding' or fence[2] ~= token then
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+local fence = redis.call('HMGET', item_key, 'state', 'fence', 'run')
+if fence[1] ~= 'rebuilding' or fence[2] ~= token or not run or fence[3] ~= run then
   return {FOREIGN}
 end
 redis.call('HSET', item_key, 'state', state)

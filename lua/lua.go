@@ -35,12 +35,15 @@ var (
 	// Remove takes an item out of Redis that nobody has bought from.
 	//go:embed remove.lua
 	Remove string
-	// Reserve decides a batch of requests for one item.
+	// Reserve decides a run of requests for items of one partition.
 	//go:embed reserve.lua
 	Reserve string
 	// Restock adds units to an item.
 	//go:embed restock.lua
 	Restock string
+	// Run tells which run of Redis answers for a partition.
+	//go:embed run.lua
+	Run string
 	// SetState pauses or resumes an item.
 	//go:embed set_state.lua
 	SetState string

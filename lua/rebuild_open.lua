@@ -16,7 +16,8 @@
 --
 -- Returns {status}
 --   OPENED   the item answers from now on
---   FOREIGN  the fence is not, or no longer, of this token: nothing was changed
+--   FOREIGN  the fence is not, or no longer, of this token, or of another run of Redis: nothing was
+--            changed
 --
 -- Side effects when OPENED: the whole account; fence is removed; the epoch starts at gen * 10^9
 -- or above the one that is there; and one message "<item> <epoch>" on the channel, which clears
@@ -29,8 +30,9 @@ local token, channel, item, stock, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], A
 local opens_at_ms, closes_at_ms, gen = ARGV[6], ARGV[7], ARGV[8]
 local restock, state = ARGV[9], ARGV[10]
 
-local fence = redis.call('HMGET', item_key, 'state', 'fence', 'epoch')
-if fence[1] ~= 'rebuilding' or fence[2] ~= token then
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+local fence = redis.call('HMGET', item_key, 'state', 'fence', 'epoch', 'run')
+if fence[1] ~= 'rebuilding' or fence[2] ~= token or not run or fence[4] ~= run then
   return {FOREIGN}
 end
 local epoch = math.max(gen * 1000000000, (tonumber(fence[3]) or 0) + 1)

@@ -1,162 +1,220 @@
 #!lua
--- reserve: decide a batch of requests for one item, in order, and write the accepted ones.
+-- reserve: decide a run of requests for items of one partition, item after item, each item's in
+-- order, and write the accepted ones.
 --
--- KEYS[1]  fs:{<p>}:item:<item>    hash    the item's account (see preheat.lua)
--- KEYS[2]  fs:{<p>}:buyers:<item>  hash    user -> "order_no qty key[,order_no qty key...]"
--- KEYS[3]  fs:{<p>}:orders         stream  one entry an accepted order
+-- KEYS[1]   fs:{<p>}:orders   stream  one entry a run and item
+-- KEYS[2]   fs:{<p>}:waiting  string  orders in the stream that are not acknowledged
+-- KEYS[3+]  items, two each (at most 64 items):
+--           fs:{<p>}:item:<item>    hash  the item's account (see preheat.lua)
+--           fs:{<p>}:buyers:<item>  hash  user -> "order_no qty key[,order_no qty key...]"; a
+--                                         negative qty is an order that is over (see release.lua)
 --
--- ARGV[1]  item        decimal id, copied into the stream entries
--- ARGV[2]  stream_max  entries; at or above it the whole batch is answered overloaded
--- ARGV[3+] requests, four each (at most 1,000 requests):
---          order_no  decimal, fresh for every request, unused if it is not accepted
---          user      1-64 characters of [A-Za-z0-9_.@+-]
---          qty       units, an integer >= 1
---          key       idempotency key, 1-128 characters without space and comma, or ''
+-- ARGV[1]   stream_max  orders; at or above it the whole run is answered OVERLOADED
+-- ARGV[2]   channel     fs:cleared
+-- ARGV[3+]  for each item, in the order of KEYS: item, a decimal id; count, its requests, at
+--           least 1; then the requests, two arguments each (at most 1,000 in all):
+--           user   1-64 characters of [A-Za-z0-9_.@+-]
+--           order  "order_no qty key": order_no decimal, fresh for every request, unused if it is
+--                  not accepted; qty units, an integer >= 1; key the idempotency key, 1-128
+--                  characters without space and comma, or nothing
 --
--- Returns {status, epoch, stock, now_ms, opens_at_ms, closes_at_ms, outcomes, order_nos}
---   status     DECIDED | NOT_READY | OVERLOADED; unless DECIDED, the rest is 0, '' and {}
---   epoch      of the item's stock (raised by every release and restock)
---   stock      units left after the batch
+-- Returns {status, now_ms, decisions}
+--   status     DECIDED | OVERLOADED (then now_ms is '0' and decisions empty)
 --   now_ms     Redis time of the decision, string
---   opens_at_ms, closes_at_ms  of the item, strings
---   outcomes   one letter a request, in order:
---              A accepted, R replayed, D duplicate_order, L limit_reached, S sold_out,
---              N not_started, E ended, P paused
---   order_nos  the order_no that the user holds, for each R, D and L, in order
---              ('' where an L holds none)
+--   decisions  one array an item: {status, epoch, stock, opens_at_ms, closes_at_ms, gen,
+--              seq, outcomes, order_nos}
+--     status     DECIDED | NOT_READY (no account, one that is not readable, being rebuilt, or not
+--                vouched for in this run of Redis; the rest is 0, '' and {})
+--     epoch      of the item's stock (raised by every release and restock)
+--     stock      units left after the run
+--     opens_at_ms, closes_at_ms  of the item, strings
+--     gen        generation of the item
+--     seq        orders accepted in the generation, after the run
+--     outcomes   one letter a request, in order:
+--                A accepted, R replayed, D duplicate_order, L limit_reached, S sold_out,
+--                N not_started, E ended, P paused, K key_reused
+--     order_nos  the order_no that the user holds, for each R, D, L and K, in order
+--                ('' where an L holds none)
 --
--- A replay is answered before the window is looked at: whoever was accepted learns it again
--- even after the close. Side effects for the A requests only, after every decision is made:
--- buyers gets the order, stock falls, sequence rises, and the stream gets one entry
--- {order, item, user, qty, gen, seq, at_ms[, key]}.
--- Time: reads TIME once. Cost: O(requests), one HMGET, one HSET a key, one XADD an order.
+-- What a user holds is answered before the window is looked at: a replay by its key, and while
+-- the item is closed whatever he holds. Side effects for the A requests only, after every decision
+-- is made: buyers gets the order, stock falls, sequence and waiting rise, and the stream gets one
+-- entry an item {item, gen, seq (of its first order), at_ms, then a pair an order: user, order}.
+-- Where units have come back before, one message "<item> <epoch> <gen> <seq> <user>..." on
+-- the channel tells who took them, and the sequence before them. Time: reads TIME once. Cost: O(requests), one
+-- INFO a run, three commands an item and its users' orders, of which there are at most ORDERS_MAX
+-- each.
 
 local DECIDED, NOT_READY, OVERLOADED = 1, 2, 3
-local CHUNK = 1000 -- arguments a call: unpack is bounded by Lua's stack
+local ORDERS_MAX = 50  -- live orders of an item that a user may hold: what a run may have to read of him
+local RELEASES_MAX = 5 -- orders of an item that a user may give back and buy again
+local TRICKLE = 1000   -- units left, up to which it is told who took those that came back
 
-local item_key, buyers_key, orders_key = KEYS[1], KEYS[2], KEYS[3]
-local item, stream_max = ARGV[1], tonumber(ARGV[2])
-
-local function refuse(status)
-  return {status, 0, 0, '0', '0', '0', '', {}}
-end
+local orders_key, waiting_key = KEYS[1], KEYS[2]
+local stream_max, channel = tonumber(ARGV[1]), ARGV[2]
 
 -- Read.
-local account = redis.call('HMGET', item_key,
-  'stock', 'limit', 'opens_at_ms', 'closes_at_ms', 'epoch', 'gen', 'seq', 'state')
-local stock, limit = tonumber(account[1]), tonumber(account[2])
-local opens_at_ms, closes_at_ms = tonumber(account[3]), tonumber(account[4])
-local epoch, gen, seq, state = tonumber(account[5]), account[6], tonumber(account[7]), account[8]
-if not (stock and limit and opens_at_ms and closes_at_ms and epoch and gen and seq)
-    or (state ~= 'open' and state ~= 'paused') then
-  return refuse(NOT_READY) -- missing, half-written or being rebuilt: never guessed
+local entries = redis.call('XLEN', orders_key)
+local waiting = entries > 0 and tonumber(redis.call('GET', waiting_key)) or entries
+if waiting >= stream_max then
+  return {OVERLOADED, '0', {}}
 end
-if redis.call('XLEN', orders_key) >= stream_max then
-  return refuse(OVERLOADED)
-end
-
-local count = (#ARGV - 2) / 4
-local users = {}
-for i = 1, count do
-  users[i] = ARGV[4 * i]
-end
-local held = {} -- user -> buyers entry, kept up to date within the batch
-for first = 1, count, CHUNK do
-  local last = math.min(first + CHUNK - 1, count)
-  local entries = redis.call('HMGET', buyers_key, unpack(users, first, last))
-  for i = first, last do
-    held[users[i]] = entries[i - first + 1]
-  end
-end
-
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now_ms)
 
-local closed -- the letter that answers everything but replays
-if now_ms >= closes_at_ms then
-  closed = 'E'
-elseif state == 'paused' then
-  closed = 'P'
-elseif now_ms < opens_at_ms then
-  closed = 'N'
+local NOTHING = {units = 0, orders = 0, over = 0, last = '', keys = {}}
+
+-- hold adds what a text of a buyers entry says to what a user holds.
+local function hold(holds, text)
+  holds.text = holds.text and (holds.text .. ',' .. text) or text
+  for order_no, qty, key in string.gmatch(text, '(%d+) (%-?%d+) ([^,]*)') do
+    local units = tonumber(qty)
+    if units > 0 then
+      holds.units, holds.orders, holds.last = holds.units + units, holds.orders + 1, order_no
+    else
+      holds.over = holds.over + 1
+    end
+    if key ~= '' then
+      holds.keys[key] = {order_no = order_no, qty = math.abs(units)}
+    end
+  end
+  return holds
 end
 
--- Decide.
-local outcomes, order_nos = {}, {}
-local accepted = {} -- indexes of the accepted requests
-local buyers = {}   -- users with a changed entry
-local changed = {}
-for i = 1, count do
-  local base = 4 * i
-  local user, qty, key = ARGV[base], tonumber(ARGV[base + 1]), ARGV[base + 2]
-  local entry = held[user]
-  local units, last_order, replay = 0, '', nil
-  if entry then
-    for order_no, order_qty, order_key in string.gmatch(entry, '(%d+) (%d+) ([^,]*)') do
-      units, last_order = units + order_qty, order_no
-      if key ~= '' and key == order_key then
-        replay = order_no
+local function parse(text)
+  return hold({units = 0, orders = 0, over = 0, last = '', keys = {}}, text)
+end
+
+-- decide decides the requests ARGV[first] to ARGV[last] of an item. It returns the decision, and
+-- where there is something to write, that too.
+local function decide(item_key, buyers_key, first, last)
+  local account = redis.pcall('HMGET', item_key, 'stock', 'limit', 'opens_at_ms', 'closes_at_ms',
+    'epoch', 'gen', 'seq', 'state', 'run')
+  local users, place = {}, {} -- each user once
+  for i = first, last, 2 do
+    if not place[ARGV[i]] then
+      users[#users + 1] = ARGV[i]
+      place[ARGV[i]] = #users
+    end
+  end
+  local before = redis.pcall('HMGET', buyers_key, unpack(users))
+  local stock, limit = tonumber(account[1]), tonumber(account[2])
+  local opens_at_ms, closes_at_ms = tonumber(account[3]), tonumber(account[4])
+  local epoch, gen, seq, state = tonumber(account[5]), tonumber(account[6]), tonumber(account[7]), account[8]
+  if account.err or before.err or not run or account[9] ~= run
+      or not (stock and limit and opens_at_ms and closes_at_ms and epoch and gen and seq)
+      or (state ~= 'open' and state ~= 'paused') then
+    -- Missing, half-written, of another type, being rebuilt, or not vouched for: never guessed, and
+    -- no matter of the other items.
+    return {NOT_READY, 0, 0, '0', '0', 0, 0, '', {}}
+  end
+
+  local closed -- the letter for whoever holds nothing
+  if now_ms >= closes_at_ms then
+    closed = 'E'
+  elseif state == 'paused' then
+    closed = 'P'
+  elseif now_ms < opens_at_ms then
+    closed = 'N'
+  end
+
+  local outcomes, order_nos = {}, {}
+  local accepted, joined = {}, {} -- user, order, ...; of who held something, user -> all of it
+  local held = {}                 -- user -> what he holds, or the text of it while nobody asks
+  for i = first, last, 2 do
+    local user, order = ARGV[i], ARGV[i + 1]
+    local holds = held[user] or before[place[user]] or NOTHING
+    if type(holds) == 'string' then
+      holds = parse(holds)
+      held[user] = holds
+    end
+    local qty, key = 1, ''
+    if holds ~= NOTHING or limit > 1 or not string.find(order, ' 1 ', 1, true) then
+      qty, key = string.match(order, '^%d+ (%d+) (.*)$')
+      qty = tonumber(qty)
+    end
+    local known = holds.keys[key]
+    if known then
+      outcomes[#outcomes + 1] = 'R'
+      if known.qty ~= qty then
+        outcomes[#outcomes] = 'K'
+      end
+      order_nos[#order_nos + 1] = known.order_no
+    elseif holds.units > 0 and (closed or limit == 1) then
+      outcomes[#outcomes + 1] = 'D'
+      order_nos[#order_nos + 1] = holds.last
+    elseif closed then
+      outcomes[#outcomes + 1] = closed
+    elseif holds.units + qty > limit or holds.orders >= ORDERS_MAX or holds.over >= RELEASES_MAX
+        or holds ~= NOTHING and holds.orders + holds.over == 0 then -- unreadable: sells nothing
+      outcomes[#outcomes + 1] = 'L'
+      order_nos[#order_nos + 1] = holds.last
+    elseif stock < qty then
+      outcomes[#outcomes + 1] = 'S'
+    else
+      outcomes[#outcomes + 1] = 'A'
+      stock = stock - qty
+      accepted[#accepted + 1] = user
+      accepted[#accepted + 1] = order
+      if holds == NOTHING then
+        held[user] = order
+      else
+        joined[user] = hold(holds, order)
       end
     end
   end
-
-  if replay then
-    outcomes[i] = 'R'
-    order_nos[#order_nos + 1] = replay
-  elseif closed then
-    outcomes[i] = closed
-  elseif units > 0 and limit == 1 then
-    outcomes[i] = 'D'
-    order_nos[#order_nos + 1] = last_order
-  elseif units + qty > limit or (entry and units == 0) then -- an unreadable entry sells nothing
-    outcomes[i] = 'L'
-    order_nos[#order_nos + 1] = last_order
-  elseif stock < qty then
-    outcomes[i] = 'S'
-  else
-    outcomes[i] = 'A'
-    stock = stock - qty
-    accepted[#accepted + 1] = i
-    local line = ARGV[base - 1] .. ' ' .. ARGV[base + 1] .. ' ' .. key
-    held[user] = entry and (entry .. ',' .. line) or line
-    if not changed[user] then
-      changed[user] = true
-      buyers[#buyers + 1] = user
-    end
+  local count = #accepted / 2
+  local decision = {DECIDED, epoch, stock, account[3], account[4], gen, seq + count,
+    table.concat(outcomes), order_nos}
+  if count == 0 then
+    return decision
   end
+  return decision, {
+    item_key = item_key, buyers_key = buyers_key, accepted = accepted, joined = joined, count = count,
+    gen = account[6], seq = seq, stock = stock, told = epoch > gen * 1000000000 and stock < TRICKLE,
+  }
 end
 
--- Write.
-if #accepted > 0 then
-  -- The stream first: XADD alone can still fail (at the last possible id), and it does so
-  -- before anything is written.
-  for _, i in ipairs(accepted) do
-    local base = 4 * i
-    seq = seq + 1 -- redis.call writes a whole number below 2^53 in full
-    if ARGV[base + 2] == '' then
-      redis.call('XADD', orders_key, '*', 'order', ARGV[base - 1], 'item', item,
-        'user', ARGV[base], 'qty', ARGV[base + 1], 'gen', gen, 'seq', seq, 'at_ms', now_text)
-    else
-      redis.call('XADD', orders_key, '*', 'order', ARGV[base - 1], 'item', item,
-        'user', ARGV[base], 'qty', ARGV[base + 1], 'gen', gen, 'seq', seq, 'at_ms', now_text,
-        'key', ARGV[base + 2])
-    end
+-- Decide.
+local decisions, writes = {}, {}
+local at = 3 -- of ARGV: where the next item starts
+for k = 3, #KEYS, 2 do
+  local first, last = at + 2, at + 1 + 2 * tonumber(ARGV[at + 1])
+  local decision, write = decide(KEYS[k], KEYS[k + 1], first, last)
+  decisions[#decisions + 1] = decision
+  if write then
+    write.item, write.epoch = ARGV[at], decision[2]
+    writes[#writes + 1] = write
   end
-  local fields = {}
-  for _, user in ipairs(buyers) do
-    fields[#fields + 1] = user
-    fields[#fields + 1] = held[user]
-    if #fields >= CHUNK then
-      redis.call('HSET', buyers_key, unpack(fields))
-      fields = {}
-    end
-  end
-  if #fields > 0 then
-    redis.call('HSET', buyers_key, unpack(fields))
-  end
-  redis.call('HSET', item_key,
-    'stock', string.format('%.0f', stock), 'seq', string.format('%.0f', seq))
+  at = last + 1
 end
 
-return {DECIDED, epoch, stock, now_text, account[3], account[4], table.concat(outcomes), order_nos}
+-- Write. The stream first: XADD alone can still fail (at the last possible id), and it does so
+-- before anything is written. redis.call writes a whole number below 2^53 in full.
+for _, w in ipairs(writes) do
+  redis.call('XADD', orders_key, '*', 'item', w.item, 'gen', w.gen, 'seq', w.seq + 1,
+    'at_ms', now_text, unpack(w.accepted))
+  waiting = waiting + w.count
+end
+for _, w in ipairs(writes) do
+  redis.call('HSET', w.buyers_key, unpack(w.accepted))
+  for user, holds in pairs(w.joined) do
+    redis.call('HSET', w.buyers_key, user, holds.text)
+  end
+  redis.call('HSET', w.item_key, 'stock', w.stock, 'seq', w.seq + w.count)
+  if w.told then
+    local users = {}
+    for i = 1, #w.accepted, 2 do
+      users[#users + 1] = w.accepted[i]
+    end
+    redis.call('PUBLISH', channel, string.format('%s %.0f %s %.0f %s',
+      w.item, w.epoch, w.gen, w.seq, table.concat(users, ' ')))
+  end
+end
+if #writes > 0 then
+  redis.call('SET', waiting_key, waiting)
+end
+
+return {DECIDED, now_text, decisions}

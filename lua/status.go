@@ -41,6 +41,8 @@ const (
 	RestockRepeated  = 2
 	RestockNotReady  = 3
 
+	RunTold = 1
+
 	SetStateSet      = 1
 	SetStateNotReady = 2
 )
@@ -55,4 +57,5 @@ const (
 	LetterNotStarted     = 'N'
 	LetterEnded          = 'E'
 	LetterPaused         = 'P'
+	LetterKeyReused      = 'K'
 )

@@ -40,7 +40,10 @@ type Config struct {
 	MaxConns int
 	// StatementTimeout bounds each statement. Default: StatementTimeoutDefault.
 	StatementTimeout time.Duration
-	// URL is a PostgreSQL connection URL or keyword string. A pooler in between is noticed: see package pgpool.
+	// URL is a PostgreSQL connection URL or keyword string. Behind a PgBouncer that pools
+	// transactions add default_query_exec_mode=exec, because prepared statements stay with a
+	// server connection, set the session settings of [Open] on the role and list them in
+	// PgBouncer's ignore_startup_parameters, because it refuses what it does not know.
 	URL string
 }
 

@@ -2,20 +2,20 @@ package postgres
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"flashsale/internal/pgpool"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Ledger is the ledger of record. It is safe for concurrent use.
 type Ledger struct {
-	pool   *pgpool.Pool
+	pool   *pgxpool.Pool
 	logger *slog.Logger
 
 	// many remembers the items whose limit is more than 1, so that their batches are sent as
@@ -33,47 +33,53 @@ func Open(ctx context.Context, config Config) (*Ledger, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	pool, err := pgpool.Open(ctx, pgpool.Config{
-		ApplicationName: config.ApplicationName,
-		ConnectTimeout:  config.ConnectTimeout,
-		MaxConns:        config.MaxConns,
-		Settings: map[string]string{
-			"idle_in_transaction_session_timeout": milliseconds(config.IdleInTransactionTimeout),
-			"lock_timeout":                        milliseconds(config.LockTimeout),
-			"statement_timeout":                   milliseconds(config.StatementTimeout),
-			// Compiling the audit's large query takes longer than running it.
-			"jit": "off",
-			// A result that is reported must survive a crash, whatever the server's default is.
-			"synchronous_commit": "on",
-		},
-		URL: config.URL,
-	})
+	pool, err := pgxpool.ParseConfig(config.URL)
 	if err != nil {
-		return nil, classify("ping postgres", err)
+		return nil, fmt.Errorf("postgres config: URL: %w", err)
 	}
-	if pool.Pooled() {
-		config.Logger.Info("there is a pooler before postgres: nothing is prepared, settings go with each transaction")
+	pool.MaxConns = int32(config.MaxConns)
+	pool.ConnConfig.ConnectTimeout = config.ConnectTimeout
+	for name, value := range map[string]string{
+		"application_name":                    config.ApplicationName,
+		"idle_in_transaction_session_timeout": milliseconds(config.IdleInTransactionTimeout),
+		"lock_timeout":                        milliseconds(config.LockTimeout),
+		"statement_timeout":                   milliseconds(config.StatementTimeout),
+		// Compiling the audit's large query takes longer than running it.
+		"jit": "off",
+		// A result that is reported must survive a crash, whatever the server's default is.
+		"synchronous_commit": "on",
+		"timezone":           "UTC",
+	} {
+		pool.ConnConfig.RuntimeParams[name] = value
 	}
-	return &Ledger{pool: pool, logger: config.Logger}, nil
+	pool.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		conn.TypeMap().RegisterType(&pgtype.Type{
+			Name:  "timestamptz",
+			OID:   pgtype.TimestamptzOID,
+			Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+		})
+		return nil
+	}
+	ledger := &Ledger{logger: config.Logger}
+	if ledger.pool, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
+		return nil, fmt.Errorf("open postgres: %w", err)
+	}
+	if err := ledger.Ping(ctx); err != nil {
+		ledger.pool.Close()
+		return nil, err
+	}
+	return ledger, nil
 }
 
 // Close waits for the calls under way and closes every connection. It may be called twice.
 func (l *Ledger) Close() { l.pool.Close() }
 
-// writableSQL writes what nobody reads, to the log of PostgreSQL alone, and waits for it as every
-// commit does; a server that only reads says so instead.
-const writableSQL = `
-SELECT CASE WHEN pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' THEN false
-	ELSE pg_logical_emit_message(true, 'flashsale', 'ready') IS NOT NULL END`
-
-// Ping reports whether PostgreSQL takes writes.
+// Ping reports whether PostgreSQL answers.
 func (l *Ledger) Ping(ctx context.Context) error {
-	var writable bool
-	err := l.pool.QueryRow(ctx, writableSQL).Scan(&writable)
-	if err == nil && !writable {
-		err = errors.New("it is read-only")
+	if err := l.pool.Ping(ctx); err != nil {
+		return classify("ping postgres", err)
 	}
-	return classify("ping postgres", err)
+	return nil
 }
 
 // transact runs fn in a transaction. The error of fn, or of the commit, is classified.

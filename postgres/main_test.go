@@ -143,7 +143,7 @@ func (b *books) as(role string) *Ledger {
 		b.t.Fatal(err)
 	}
 	ledger, err := Open(b.ctx, Config{MaxConns: 2, URL: fmt.Sprintf(
-		"host=%s port=%d user=%s database=%s sslmode=disable target_session_attrs=any", config.Host, config.Port, role, config.Database)})
+		"host=%s port=%d user=%s database=%s sslmode=disable", config.Host, config.Port, role, config.Database)})
 	if err != nil {
 		b.t.Fatal(err)
 	}

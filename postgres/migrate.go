@@ -20,7 +20,7 @@ const (
 )
 
 var schema = pgschema.Schema{
-	Env: "DATABASE_URL", Lock: migrateLock, Owner: "flashsale", Sequences: []string{"outbox_id_seq"}, SQL: flashsale.Schema, VersionTable: "schema_version",
+	Env: "DATABASE_URL", Lock: migrateLock, Owner: "flashsale", SQL: flashsale.Schema, VersionTable: "schema_version",
 }
 
 // Migrate creates the schema in an empty database, as one transaction, and reports whether it
@@ -39,6 +39,3 @@ func (l *Ledger) CheckSchema(ctx context.Context) error {
 	return l.transact(ctx, "check schema", pgx.TxOptions{AccessMode: pgx.ReadOnly},
 		func(tx pgx.Tx) error { return schema.Check(ctx, tx) })
 }
-
-// Grants returns the SQL that gives a role the rights of servers and workers.
-func Grants(role string) string { return schema.Grants(role) }

@@ -77,7 +77,7 @@ func (s *Server) createOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		acceptOrder(ctx, item, reply.OrderNo, flashsale.Pending)
 	case flashsale.Replayed:
 		s.replayOrder(ctx, orderRef{reply.OrderNo, item, user.ID})
-	case flashsale.DuplicateOrder, flashsale.LimitReached:
+	case flashsale.DuplicateOrder, flashsale.LimitReached, flashsale.KeyReused:
 		refuseOrder(ctx, outcomeProblems[reply.Outcome], reply.OrderNo)
 	case flashsale.NotStarted:
 		refuseUntil(ctx, problemNotStarted, reply.OpensAt)

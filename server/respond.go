@@ -32,6 +32,7 @@ var (
 	problemItemID           = refusal(400, "invalid_item_id", "An item id is 1 to 19 digits.")
 	problemSaleID           = refusal(400, "invalid_sale_id", "A sale id is 1 to 19 digits.")
 	problemOrderNo          = refusal(400, "invalid_order_no", "An order_no is 1 to 19 digits.")
+	problemKeyReused        = refusal(422, "idempotency_key_reused", "This Idempotency-Key was used for another quantity. A new attempt takes a new key.")
 	problemIdempotencyKey   = refusal(400, "invalid_idempotency_key", "An Idempotency-Key is 1 to 128 characters of [A-Za-z0-9_.:@+/=-].")
 	problemLookUp           = refusal(400, "invalid_look_up", "Give one of user and trade: a user's id, or the number of a trade or refund.")
 	problemFull             = refusal(400, "invalid_full", "full is 1 or left out.")
@@ -111,6 +112,7 @@ var outcomeProblems = [...]*problem{
 	flashsale.NotStarted:     problemNotStarted,
 	flashsale.Ended:          problemEnded,
 	flashsale.Paused:         problemPaused,
+	flashsale.KeyReused:      problemKeyReused,
 	flashsale.ItemNotFound:   problemItemNotFound,
 	flashsale.NotReady:       problemNotReady,
 	flashsale.Overloaded:     problemOverloaded,

@@ -123,11 +123,11 @@ func TestAudit_Breaks(t *testing.T) {
 		}, "[6]", "1 outbox rows"},
 		{"dead letter", func(s *setup) {
 			s.client.HIncrBy(s.t.Context(), engine.ItemKey(0, 1), "stock", -1)
-			s.client.XAdd(s.t.Context(), &redis.XAddArgs{Stream: engine.DeadKey(0), Values: entryFields(999)})
+			s.client.XAdd(s.t.Context(), &redis.XAddArgs{Stream: engine.DeadKey(0), Values: entryFields(999, 999)})
 		}, "[3]", "1 dead letters hold units"},
 		{"stream", func(s *setup) {
 			s.client.HIncrBy(s.t.Context(), engine.ItemKey(0, 1), "stock", -1)
-			s.client.XAdd(s.t.Context(), &redis.XAddArgs{Stream: engine.OrdersKey(0), Values: entryFields(999)})
+			s.client.XAdd(s.t.Context(), &redis.XAddArgs{Stream: engine.OrdersKey(0), Values: entryFields(999, 999)})
 		}, "[6]", "1 stream entries (0 unreadable), 0 pending"},
 		{"unreadable", func(s *setup) {
 			s.client.XAdd(s.t.Context(), &redis.XAddArgs{Stream: engine.OrdersKey(0), Values: []string{"a", "b"}})

@@ -37,14 +37,18 @@ func BenchmarkConsumer(b *testing.B) {
 	for _, size := range []int{100, 1000} {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
 			s := newSetup(b)
-			const page = 1000
+			const page, run = 10_000, 250
 			for from := 0; from < b.N; from += page {
 				pipe := s.client.Pipeline()
-				for n := from; n < min(from+page, b.N); n++ {
-					fields := entryFields(n + 1)
-					fields[1] = strconv.FormatInt(1_990_000_000_000_000_000+int64(n)<<12, 10)
+				for first := from; first < min(from+page, b.N); first += run {
+					last := min(first+run, b.N)
+					fields := entryFields(first+1, last)
+					for n := first; n < last; n++ {
+						fields[8+2*(n-first)+1] = strconv.FormatInt(1_990_000_000_000_000_000+int64(n)<<12, 10) + " 1 "
+					}
 					pipe.XAdd(b.Context(), &redis.XAddArgs{Stream: engine.OrdersKey(0), Values: fields})
 				}
+				pipe.IncrBy(b.Context(), engine.WaitingKey(0), int64(min(page, b.N-from)))
 				if _, err := pipe.Exec(b.Context()); err != nil {
 					b.Fatal(err)
 				}

@@ -19,7 +19,7 @@ func (c *consumer) claim(ctx, work context.Context) error {
 		if err != nil {
 			return err
 		}
-		if n := len(c.batch.orders); n > 0 {
+		if n := len(c.batch.list); n > 0 {
 			c.metrics.claimed.Add(float64(n))
 			c.log.Info("entries claimed", "stream", c.ordersKey, "entries", n)
 		}
@@ -37,7 +37,7 @@ func (c *consumer) claim(ctx, work context.Context) error {
 func (c *consumer) claimPage(ctx context.Context, cursor string) (next string, err error) {
 	c.batch.reset()
 	r, err := do(ctx, c.client, "xautoclaim", c.ordersKey, engine.Group, c.config.Consumer,
-		c.config.ClaimMinIdle.Milliseconds(), cursor, "count", c.config.BatchSize)
+		c.config.ClaimMinIdle.Milliseconds(), cursor, "count", c.perRead)
 	if err != nil {
 		return "", fmt.Errorf("claim entries of %s: %w", c.ordersKey, err)
 	}
@@ -58,7 +58,7 @@ func (c *consumer) readClaim(r reply) (next string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := c.batch.readEntries(&r); err != nil {
+	if err := c.batch.readEntries(&r, 0); err != nil {
 		return "", err
 	}
 	deleted, err := r.array()
@@ -71,12 +71,12 @@ func (c *consumer) readClaim(r reply) (next string, err error) {
 		if err != nil {
 			return "", err
 		}
-		lost = append(lost, string(id))
+		lost = append(lost, id)
 	}
 	if len(lost) > 0 {
 		c.alarmLost(lost)
 	}
-	return string(cursor), nil
+	return cursor, nil
 }
 
 // removeConsumers deletes the consumers of workers that will not come back, and never one with

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,7 +46,7 @@ type DeadLettersConfig struct {
 	RedisURL string
 }
 
-// DeadLetters are the entries that no transaction could ever hold, for an operator to look at,
+// DeadLetters are the orders that no transaction could ever hold, for an operator to look at,
 // to try again after the cause is mended, or to drop. Each holds its units until then.
 // Close it afterwards.
 type DeadLetters struct {
@@ -53,14 +54,19 @@ type DeadLetters struct {
 	client redis.UniversalClient
 }
 
-// DeadLetter is one entry with the reason why it was set aside.
+// DeadLetter is one order, or one entry that cannot be read, with the reason why it was set aside.
 type DeadLetter struct {
-	ID     string            `json:"id"`     // <partition>/<id in the dead stream>
-	Entry  string            `json:"entry"`  // the id that it had in the stream of orders
-	Reason string            `json:"reason"` // of the ledger or of the decoder
-	At     time.Time         `json:"at"`     // when it was set aside
-	Fields map[string]string `json:"fields"` // of the entry, as they are: they may hold anything
+	ID     string    `json:"id"`     // <partition>/<id in the dead stream>
+	Entry  string    `json:"entry"`  // the id of its entry in the stream of orders
+	Reason string    `json:"reason"` // of the ledger or of the decoder
+	At     time.Time `json:"at"`     // when it was set aside
+	// Fields are names and values in turn, as they are: item, gen, seq, at_ms, then the user with
+	// his "order_no qty key". Of an entry that cannot be read they may be anything.
+	Fields []string `json:"fields"`
 }
+
+// letterFields are those that lua/dead_letter.lua writes before the entry's: entry, reason.
+const letterFields = 4
 
 // NewDeadLetters checks the configuration. It connects to nothing.
 func NewDeadLetters(config DeadLettersConfig) (*DeadLetters, error) {
@@ -87,33 +93,60 @@ func (d *DeadLetters) Close() error { return d.client.Close() }
 func (d *DeadLetters) List(ctx context.Context, limit int) ([]DeadLetter, error) {
 	var letters []DeadLetter
 	for p := 0; p < d.config.Partitions && len(letters) < limit; p++ {
-		entries, err := d.client.XRangeN(ctx, engine.DeadKey(p), "-", "+", int64(limit-len(letters))).Result()
+		page, err := d.read(ctx, p, "-", "+", limit-len(letters))
 		if err != nil {
-			return nil, fmt.Errorf("list %s: %w", engine.DeadKey(p), err)
+			return nil, fmt.Errorf("list: %w", err)
 		}
-		for _, entry := range entries {
-			letters = append(letters, newDeadLetter(p, entry))
-		}
+		letters = append(letters, page...)
 	}
 	return letters, nil
 }
 
-func newDeadLetter(partition int, entry redis.XMessage) DeadLetter {
-	letter := DeadLetter{
-		ID:     strconv.Itoa(partition) + "/" + entry.ID,
-		Fields: make(map[string]string, len(entry.Values)),
+// read returns dead letters of a partition, from one id to another.
+func (d *DeadLetters) read(ctx context.Context, partition int, from, to string, limit int) ([]DeadLetter, error) {
+	return readLetters(ctx, d.client, partition, from, to, limit)
+}
+
+func readLetters(ctx context.Context, client redis.UniversalClient, partition int, from, to string, limit int) ([]DeadLetter, error) {
+	key := engine.DeadKey(partition)
+	r, err := do(ctx, client, "xrange", key, from, to, "count", limit)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
-	for name, value := range entry.Values {
-		letter.Fields[name], _ = value.(string) // go-redis gives strings
+	entries, err := r.array()
+	letters := make([]DeadLetter, 0, max(entries, 0))
+	for range entries {
+		letter, err := readLetter(&r, partition)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", key, err)
+		}
+		letters = append(letters, letter)
 	}
-	letter.Entry, letter.Reason = letter.Fields["entry"], letter.Fields["reason"]
-	delete(letter.Fields, "entry")
-	delete(letter.Fields, "reason")
-	ms, _, _ := strings.Cut(entry.ID, "-")
-	if n, err := strconv.ParseInt(ms, 10, 64); err == nil {
-		letter.At = time.UnixMilli(n)
+	return letters, err
+}
+
+func readLetter(r *reply, partition int) (letter DeadLetter, err error) {
+	if n, err := r.array(); err != nil || n != 2 {
+		return letter, errReply
 	}
-	return letter
+	id, err := r.text()
+	if err != nil {
+		return letter, err
+	}
+	n, err := r.array()
+	for range n {
+		text, err := r.text()
+		if err != nil {
+			return letter, err
+		}
+		letter.Fields = append(letter.Fields, text)
+	}
+	letter.ID = strconv.Itoa(partition) + "/" + id
+	letter.At, _ = entryTime(id)
+	if f := letter.Fields; len(f) > letterFields && f[0] == "entry" && f[2] == "reason" {
+		letter.Entry, letter.Reason, letter.Fields = f[1], f[3], f[letterFields:]
+	}
+	return letter, err
 }
 
 // Retry puts a dead letter back into its stream, where the workers try it again. If nothing was
@@ -131,7 +164,7 @@ func (d *DeadLetters) Retry(ctx context.Context, id string) error {
 }
 
 func (d *DeadLetters) retry(ctx context.Context, partition int, entry string) error {
-	keys := []string{engine.DeadKey(partition), engine.OrdersKey(partition)}
+	keys := []string{engine.DeadKey(partition), engine.OrdersKey(partition), engine.WaitingKey(partition)}
 	reply, err := deadRetryScript.Run(ctx, d.client, keys, entry).Int64Slice()
 	switch {
 	case err != nil:
@@ -159,21 +192,22 @@ func (d *DeadLetters) RetryAll(ctx context.Context) (retried, left int, err erro
 			return retried, left, fmt.Errorf("retry %s: %w", engine.DeadKey(p), err)
 		}
 		for from := "-"; len(newest) > 0 && from != ""; {
-			page, err := d.client.XRangeN(ctx, engine.DeadKey(p), from, newest[0].ID, retryPage).Result()
+			page, err := d.read(ctx, p, from, newest[0].ID, retryPage)
 			if err != nil {
-				return retried, left, fmt.Errorf("retry %s: %w", engine.DeadKey(p), err)
+				return retried, left, fmt.Errorf("retry: %w", err)
 			}
 			from = ""
-			for _, entry := range page {
-				switch err := d.retry(ctx, p, entry.ID); {
+			for _, letter := range page {
+				_, entry, _ := strings.Cut(letter.ID, "/")
+				switch err := d.retry(ctx, p, entry); {
 				case err == nil:
 					retried++
 				case errors.Is(err, flashsale.ErrConflict):
 					left++
 				case !errors.Is(err, flashsale.ErrNotFound):
-					return retried, left, fmt.Errorf("retry dead letter %d/%s: %w", p, entry.ID, err)
+					return retried, left, fmt.Errorf("retry dead letter %s: %w", letter.ID, err)
 				}
-				from = "(" + entry.ID
+				from = "(" + entry
 			}
 		}
 	}
@@ -188,15 +222,15 @@ func (d *DeadLetters) Drop(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("drop dead letter: %w", err)
 	}
-	found, err := d.client.XRangeN(ctx, engine.DeadKey(p), entry, entry, 1).Result()
+	found, err := d.read(ctx, p, entry, entry, 1)
 	if err != nil {
 		return fmt.Errorf("drop dead letter %s: %w", id, err)
 	}
 	if len(found) == 0 {
 		return fmt.Errorf("drop dead letter %s: %w", id, flashsale.ErrNotFound)
 	}
-	letter := newDeadLetter(p, found[0])
-	if order, ok := letter.order(); ok {
+	letter := found[0]
+	for _, order := range letter.orders() {
 		if err := d.release(ctx, order, letter.Reason); err != nil {
 			return fmt.Errorf("drop dead letter %s: %w", id, err)
 		}
@@ -237,15 +271,32 @@ func (d *DeadLetters) release(ctx context.Context, order flashsale.Order, reason
 	return err
 }
 
-// order reads of whom the units are. The rest of the entry may be what is wrong with it.
-func (l DeadLetter) order() (order flashsale.Order, ok bool) {
-	no, noErr := flashsale.ParseID[flashsale.OrderNo](l.Fields["order"])
-	item, itemErr := flashsale.ParseID[flashsale.ItemID](l.Fields["item"])
-	order = flashsale.Order{OrderNo: no, ItemID: item, User: l.Fields["user"], IdempotencyKey: l.Fields["key"]}
-	order.Quantity, _ = strconv.Atoi(l.Fields["qty"])
-	order.Generation, _ = strconv.ParseInt(l.Fields["gen"], 10, 64)
-	order.Sequence, _ = strconv.ParseInt(l.Fields["seq"], 10, 64)
-	return order, noErr == nil && itemErr == nil && flashsale.ValidUser(order.User)
+// orders reads of whom the units are. The rest of the entry may be what is wrong with it.
+func (l DeadLetter) orders() (orders []flashsale.Order) {
+	if len(l.Fields) <= 2*len(headerNames) || l.Fields[0] != headerNames[0] {
+		return nil
+	}
+	item, err := flashsale.ParseID[flashsale.ItemID](l.Fields[1])
+	if err != nil {
+		return nil
+	}
+	generation, _ := strconv.ParseInt(l.Fields[3], 10, 64)
+	sequence, _ := strconv.ParseInt(l.Fields[5], 10, 64)
+	for pair := range slices.Chunk(l.Fields[2*len(headerNames):], 2) {
+		order := flashsale.Order{ItemID: item, Generation: generation, Sequence: sequence}
+		if sequence++; len(pair) < 2 || !flashsale.ValidUser(pair[0]) {
+			continue
+		}
+		order.User = pair[0]
+		text, rest, _ := strings.Cut(pair[1], " ")
+		qty, key, _ := strings.Cut(rest, " ")
+		order.Quantity, _ = strconv.Atoi(qty)
+		order.IdempotencyKey = key
+		if order.OrderNo, err = flashsale.ParseID[flashsale.OrderNo](text); err == nil {
+			orders = append(orders, order)
+		}
+	}
+	return orders
 }
 
 // locate reads <partition>/<id>.

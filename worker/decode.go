@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"flashsale"
@@ -13,53 +14,87 @@ import (
 // Bounds of the numbers in an entry, so that what passes fits the ledger's columns.
 const (
 	numberMax = 1<<63 - 1
+	seqMax    = 1 << 53             // of an entry's first order: reserve.lua counts in doubles
 	atMSMax   = 253_402_300_799_999 // the end of the year 9999
 )
 
+// headerNames are the first fields of an entry, each with its value behind it. An order follows
+// a pair: the user, and "order_no qty key". Positions decide: a user may be called "item".
+var headerNames = [...]string{"item", "gen", "seq", "at_ms"}
+
+// oldName is the first field of the entries of earlier versions, which held one order each.
+const oldName = "order"
+
+// ErrOldStream tells that a stream holds entries of an earlier version. They are good orders, but
+// not in a form that this version reads.
+var ErrOldStream = errors.New("entries of an earlier version: let its own workers persist them, until XLEN is 0, before this version starts")
+
 // batch is what one read delivered. Its slices are used again for the next read.
 type batch struct {
-	ids    []string          // entry ids of orders, index by index
-	orders []flashsale.Order // what could be decoded
-	bad    []badEntry        // what can never become an order
-	lost   []string          // delivered before, but no longer in the stream
-	runs   []part            // of orders that one read of new entries delivered
+	list   []entry
+	orders []flashsale.Order // of all entries, in order: what could be decoded and was not set aside
+	places []place           // of the orders, index by index
+	lost   []string          // ids delivered before, but no longer in the stream
 
 	first, last string // ids of the first and the last entry, of whatever kind
+
+	at   time.Time // of the last read
+	done int       // entries, from the first on, that were taken off the stream
 }
 
-// badEntry is an entry that does not say an order, and why.
-type badEntry struct {
+// entry is one entry of the stream: the orders that one run of reserve.lua accepted of an item.
+type entry struct {
 	id     string
-	reason error
+	run    int         // of the reads of new entries, which one delivered it; 0: none of them
+	orders int         // how many it holds; 0 when it cannot be read
+	left   int         // of them, how many are not settled
+	dead   []deadOrder // what can never be persisted of it
 }
+
+// place is where an order stands: the how manieth of which entry.
+type place struct{ entry, order int }
+
+// deadOrder is an order of an entry, or the whole entry, that can never be persisted, and why.
+type deadOrder struct {
+	order  int // wholeEntry, or its place
+	reason string
+}
+
+const wholeEntry = -1
 
 func (b *batch) reset() {
-	clear(b.orders) // let go of the strings
-	clear(b.ids)
-	b.ids, b.orders, b.bad, b.lost = b.ids[:0], b.orders[:0], b.bad[:0], b.lost[:0]
-	b.runs = b.runs[:0]
-	b.first, b.last = "", ""
+	clear(b.list) // let go of the strings
+	clear(b.orders)
+	b.list, b.orders, b.places, b.lost = b.list[:0], b.orders[:0], b.places[:0], b.lost[:0]
+	b.first, b.last, b.done = "", "", 0
 }
 
-// remove takes an order out of the batch.
-func (b *batch) remove(index int) {
-	b.ids = slices.Delete(b.ids, index, index+1)
+// empty reports whether there is nothing to settle.
+func (b *batch) empty() bool { return len(b.list)+len(b.lost) == 0 }
+
+// setAside takes an order that can never be persisted out of the batch.
+func (b *batch) setAside(index int, reason string) {
+	b.settled(index)
+	e := &b.list[b.places[index].entry]
+	e.dead = append(e.dead, deadOrder{b.places[index].order, reason})
 	b.orders = slices.Delete(b.orders, index, index+1)
-	for i := range b.runs {
-		if b.runs[i].from > index {
-			b.runs[i].from--
-		}
-		if b.runs[i].to > index {
-			b.runs[i].to--
-		}
-	}
+	b.places = slices.Delete(b.places, index, index+1)
 }
 
-// entries returns how many entries the batch holds, of whatever kind.
-func (b *batch) entries() int { return len(b.ids) + len(b.bad) + len(b.lost) }
+// settled notes that nothing is left to do for an order but to take its entry off the stream.
+func (b *batch) settled(index int) { b.list[b.places[index].entry].left-- }
+
+// takeSettled returns the next entries of which nothing is left, each once.
+func (b *batch) takeSettled() []entry {
+	from := b.done
+	for b.done < len(b.list) && b.list[b.done].left == 0 {
+		b.done++
+	}
+	return b.list[from:b.done]
+}
 
 // readStreams takes a reply of XREADGROUP for one stream; nil means nothing was read.
-func (b *batch) readStreams(r reply) error {
+func (b *batch) readStreams(r reply, run int) error {
 	streams, err := r.array()
 	if err != nil || streams <= 0 {
 		return err
@@ -70,11 +105,11 @@ func (b *batch) readStreams(r reply) error {
 	if _, err := r.text(); err != nil {
 		return err
 	}
-	return b.readEntries(&r)
+	return b.readEntries(&r, run)
 }
 
 // readEntries takes an array of entries, as XRANGE replies it.
-func (b *batch) readEntries(r *reply) error {
+func (b *batch) readEntries(r *reply, run int) error {
 	entries, err := r.array()
 	if err != nil {
 		return err
@@ -83,11 +118,10 @@ func (b *batch) readEntries(r *reply) error {
 		if n, err := r.array(); err != nil || n != 2 {
 			return errReply
 		}
-		text, err := r.text()
+		id, err := r.text()
 		if err != nil {
 			return err
 		}
-		id := string(text)
 		b.first, b.last = cmp.Or(b.first, id), id
 		fields, err := r.array()
 		if err != nil {
@@ -97,113 +131,128 @@ func (b *batch) readEntries(r *reply) error {
 			b.lost = append(b.lost, id)
 			continue
 		}
-		order, reason, err := readOrder(r, fields)
-		if err != nil {
+		if err := b.readEntry(r, entry{id: id, run: run}, fields); err != nil {
 			return err
 		}
-		if reason != nil {
-			b.bad = append(b.bad, badEntry{id, reason})
-			continue
-		}
-		b.ids = append(b.ids, id)
-		b.orders = append(b.orders, order)
 	}
 	return nil
 }
 
-// The fields of an entry, as bits of those seen.
-const (
-	fieldOrder = 1 << iota
-	fieldItem
-	fieldUser
-	fieldQty
-	fieldGen
-	fieldSeq
-	fieldAtMS
-	fieldKey
-
-	fieldsRequired = fieldKey - 1
-)
-
-// readOrder takes the fields of one entry. The reason tells why it is no order; the error that
-// the reply cannot be read at all. reserve.lua writes nothing but what passes here, so what
-// does not was written by something else and is not ours to interpret.
-func readOrder(r *reply, fields int) (order flashsale.Order, reason, err error) {
-	seen := 0
-	for range fields / 2 {
-		name, err := r.text()
+// readEntry takes the fields of one entry. What is no order is noted with its reason; the error
+// says that the reply, or a stream of an earlier version, cannot be read at all. reserve.lua
+// writes nothing but what passes here, so what does not was written by something else and is not
+// ours to interpret.
+func (b *batch) readEntry(r *reply, e entry, fields int) error {
+	head, shaped := flashsale.Order{Status: flashsale.Pending}, fields%2 == 0 && fields > 2*len(headerNames)
+	var reason error
+	for i, name := range headerNames[:min(len(headerNames), fields/2)] {
+		got, err := r.text()
 		if err != nil {
-			return order, nil, err
+			return err
 		}
 		value, err := r.text()
+		switch {
+		case err != nil:
+			return err
+		case i == 0 && got == oldName:
+			return ErrOldStream
+		case got != name:
+			shaped = false
+		case reason == nil:
+			reason = setHeader(&head, i, value)
+		}
+	}
+	rest := fields - 2*min(len(headerNames), fields/2)
+	if !shaped {
+		reason = errors.New("not of the form item, gen, seq, at_ms, then a pair an order")
+	} else {
+		e.orders = rest / 2
+	}
+	if reason != nil {
+		e.dead = append(e.dead, deadOrder{wholeEntry, reason.Error()})
+		b.list = append(b.list, e)
+		for range rest { // so that the next entry is found
+			if _, err := r.text(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for i := range e.orders {
+		user, err := r.text()
 		if err != nil {
-			return order, nil, err
+			return err
 		}
-		if reason != nil {
-			continue // the rest is read, so that the next entry is found
+		line, err := r.text()
+		if err != nil {
+			return err
 		}
-		var field int
-		if field, reason = setField(&order, name, value); reason == nil && seen&field != 0 {
-			reason = fmt.Errorf("field %q comes twice", name)
+		order := head
+		order.User, order.Sequence = user, head.Sequence+int64(i)
+		if reason := setLine(&order, line); reason != nil {
+			e.dead = append(e.dead, deadOrder{i, reason.Error()})
+			continue
 		}
-		seen |= field
+		e.left++
+		b.orders = append(b.orders, order)
+		b.places = append(b.places, place{len(b.list), i})
 	}
-	if reason == nil && seen&fieldsRequired != fieldsRequired {
-		reason = errors.New("one of the fields order, item, user, qty, gen, seq, at_ms is missing")
-	}
-	order.Status = flashsale.Pending
-	return order, reason, nil
+	b.list = append(b.list, e)
+	return nil
 }
 
-func setField(order *flashsale.Order, name, value []byte) (field int, reason error) {
-	var n int64
-	switch string(name) {
-	case "order":
-		n, reason = number("order", value, numberMax)
-		order.OrderNo = flashsale.OrderNo(n)
-		return fieldOrder, reason
+// setHeader takes the value of a field that all orders of an entry share.
+func setHeader(order *flashsale.Order, field int, value string) (reason error) {
+	switch headerNames[field] {
 	case "item":
+		var n int64
 		n, reason = number("item", value, numberMax)
 		order.ItemID = flashsale.ItemID(n)
-		return fieldItem, reason
-	case "user":
-		order.User = string(value)
-		if !flashsale.ValidUser(order.User) {
-			reason = fmt.Errorf("user %.80q is not valid", value)
-		}
-		return fieldUser, reason
-	case "qty":
-		n, reason = number("qty", value, flashsale.LimitMax)
-		order.Quantity = int(n)
-		return fieldQty, reason
 	case "gen":
 		order.Generation, reason = number("gen", value, numberMax)
-		return fieldGen, reason
 	case "seq":
-		order.Sequence, reason = number("seq", value, numberMax)
-		return fieldSeq, reason
+		order.Sequence, reason = number("seq", value, seqMax)
 	case "at_ms":
+		var n int64
 		n, reason = number("at_ms", value, atMSMax)
 		order.ReservedAt = time.UnixMilli(n)
-		return fieldAtMS, reason
-	case "key":
-		order.IdempotencyKey = string(value)
-		if !flashsale.ValidIdempotencyKey(order.IdempotencyKey) {
-			reason = fmt.Errorf("key %.80q is not valid", value)
-		}
-		return fieldKey, reason
-	default:
-		return 0, fmt.Errorf("field %.80q is unknown", name)
 	}
+	return reason
+}
+
+// setLine takes "order_no qty key" of the order's user; without a key it ends with the space.
+func setLine(order *flashsale.Order, line string) error {
+	if !flashsale.ValidUser(order.User) {
+		return fmt.Errorf("user %.80q is not valid", order.User)
+	}
+	no, rest, first := strings.Cut(line, " ")
+	qty, key, second := strings.Cut(rest, " ")
+	if !first || !second {
+		return fmt.Errorf("%.200q is not an order number, a quantity and a key", line)
+	}
+	n, err := number("order", no, numberMax)
+	if err != nil {
+		return err
+	}
+	units, err := number("qty", qty, flashsale.LimitMax)
+	if err != nil {
+		return err
+	}
+	if key != "" && !flashsale.ValidIdempotencyKey(key) {
+		return fmt.Errorf("key %.150q is not valid", key)
+	}
+	order.OrderNo, order.Quantity, order.IdempotencyKey = flashsale.OrderNo(n), int(units), key
+	return nil
 }
 
 // number reads a positive decimal without leading zeros.
-func number(name string, text []byte, numMax uint64) (int64, error) {
+func number(name, text string, numMax uint64) (int64, error) {
 	if len(text) == 0 || len(text) > 19 || text[0] == '0' {
 		return 0, fmt.Errorf("%s %.80q is not a positive number", name, text)
 	}
 	var n uint64
-	for _, c := range text {
+	for i := range len(text) {
+		c := text[i]
 		if c < '0' || c > '9' {
 			return 0, fmt.Errorf("%s %.80q is not a positive number", name, text)
 		}

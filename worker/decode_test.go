@@ -3,8 +3,10 @@ package worker
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"flashsale"
 )
@@ -19,62 +21,94 @@ func bulk(texts ...string) string {
 	return b.String()
 }
 
-func entry(id string, fields ...string) string {
+func entryText(id string, fields ...string) string {
 	return fmt.Sprintf("*2\r\n$%d\r\n%s\r\n%s", len(id), id, bulk(fields...))
 }
 
-// Whatever reserve.lua does not write is not taken for an order, and says why; the entries
-// around it are read all the same.
-func TestReadOrder_Bad(t *testing.T) {
+// Whatever reserve.lua does not write is not taken for an order, and says why; the orders and the
+// entries around it are read all the same.
+func TestReadEntries_Bad(t *testing.T) {
 	t.Parallel()
-	set := func(name, value string) func([]string) []string {
+	set := func(index int, value string) func([]string) []string {
 		return func(fields []string) []string {
-			for i := 0; i < len(fields); i += 2 {
-				if fields[i] == name {
-					fields[i+1] = value
-				}
-			}
+			fields[index] = value
 			return fields
 		}
 	}
 	for _, test := range []struct {
 		name   string
 		change func([]string) []string
+		order  int // wholeEntry, or the place of the bad one
 		want   string
 	}{
-		{"missing", func(f []string) []string { return f[2:] }, "missing"},
-		{"empty", func([]string) []string { return nil }, "missing"},
-		{"unknown", func(f []string) []string { return append(f, "color", "red") }, `"color" is unknown`},
-		{"twice", func(f []string) []string { return append(f, "qty", "2") }, "comes twice"},
-		{"order text", set("order", "x"), "order"},
-		{"order zero", set("order", "0"), "order"},
-		{"order huge", set("order", "9999999999999999999"), "exceeds"},
-		{"order long", set("order", "12345678901234567890"), "order"},
-		{"item signed", set("item", "+1"), "item"},
-		{"item padded", set("item", "007"), "item"},
-		{"user NUL", set("user", "a\x00b"), `user "a\x00b"`},
-		{"user space", set("user", "a b"), "user"},
-		{"user long", set("user", strings.Repeat("u", 65)), "user"},
-		{"qty zero", set("qty", "0"), "qty"},
-		{"qty huge", set("qty", "10001"), "exceeds"},
-		{"gen empty", set("gen", ""), "gen"},
-		{"at_ms far", set("at_ms", "999999999999999"), "exceeds"},
-		{"key comma", set("key", "a,b"), "key"},
-		{"key empty", set("key", ""), "key"},
+		{"header shifted", func(f []string) []string { return f[2:] }, wholeEntry, "not of the form"},
+		{"empty", func([]string) []string { return nil }, wholeEntry, "not of the form"},
+		{"no order", func(f []string) []string { return f[:8] }, wholeEntry, "not of the form"},
+		{"odd", func(f []string) []string { return f[:9] }, wholeEntry, "not of the form"},
+		{"header renamed", set(2, "generation"), wholeEntry, "not of the form"},
+		{"item signed", set(1, "+1"), wholeEntry, "item"},
+		{"item padded", set(1, "007"), wholeEntry, "item"},
+		{"gen empty", set(3, ""), wholeEntry, "gen"},
+		{"seq huge", set(5, "9007199254740993"), wholeEntry, "exceeds"},
+		{"at_ms far", set(7, "999999999999999"), wholeEntry, "exceeds"},
+		{"order text", set(11, "x 1 "), 1, "order"},
+		{"order zero", set(11, "0 1 "), 1, "order"},
+		{"order huge", set(11, "9999999999999999999 1 "), 1, "exceeds"},
+		{"order long", set(11, "12345678901234567890 1 "), 1, "order"},
+		{"no quantity", set(11, "12"), 1, "is not an order number, a quantity and a key"},
+		{"no place for a key", set(11, "12 1"), 1, "is not an order number, a quantity and a key"},
+		{"qty zero", set(11, "12 0 "), 1, "qty"},
+		{"order that is over", set(11, "12 -1 "), 1, "qty"},
+		{"qty huge", set(11, "12 10001 "), 1, "exceeds"},
+		{"key comma", set(11, "12 1 a,b"), 1, "key"},
+		{"key with a space", set(11, "12 1 a b"), 1, "key"},
+		{"user NUL", set(10, "a\x00b"), 1, `user "a\x00b"`},
+		{"user space", set(10, "a b"), 1, "user"},
+		{"user long", set(10, strings.Repeat("u", 65)), 1, "user"},
 	} {
-		raw := "*3\r\n" + entry("1-1", entryFields(1)...) +
-			entry("1-2", test.change(entryFields(2))...) + entry("1-3", entryFields(3)...)
+		raw := "*3\r\n" + entryText("1-1", entryFields(1, 2)...) +
+			entryText("1-2", test.change(entryFields(3, 5))...) + entryText("1-3", entryFields(6, 6)...)
 		var b batch
-		if err := b.readEntries(&reply{rest: []byte(raw)}); err != nil {
+		if err := b.readEntries(&reply{rest: raw}, 0); err != nil {
 			t.Errorf("%s: %v", test.name, err)
 			continue
 		}
-		if len(b.bad) != 1 || b.bad[0].id != "1-2" || !strings.Contains(b.bad[0].reason.Error(), test.want) {
-			t.Errorf("%s: bad entries %v, want 1-2 for %q", test.name, b.bad, test.want)
+		if len(b.list) != 3 || len(b.list[1].dead) != 1 || b.list[1].dead[0].order != test.order ||
+			!strings.Contains(b.list[1].dead[0].reason, test.want) {
+			t.Errorf("%s: read as %+v, want %q", test.name, b.list, test.want)
+			continue
 		}
-		if len(b.orders) != 2 || b.orders[1].OrderNo != 3 || b.first != "1-1" || b.last != "1-3" {
+		want := 5
+		if test.order == wholeEntry {
+			want = 3
+		}
+		if len(b.orders) != want || b.orders[want-1].OrderNo != 6 || b.first != "1-1" || b.last != "1-3" {
 			t.Errorf("%s: neighbours read as %+v", test.name, b.orders)
 		}
+	}
+}
+
+// Users may have the names of fields, and one user several orders of an entry: positions decide.
+func TestReadEntries_Positions(t *testing.T) {
+	t.Parallel()
+	var b batch
+	raw := "*1\r\n" + entryText("1-1", "item", "5", "gen", "2", "seq", "41", "at_ms", "1790000000000",
+		"item", "101 1 ", "seq", "102 2 k:1", "ann", "103 1 ", "ann", "104 3 ")
+	if err := b.readEntries(&reply{rest: raw}, 0); err != nil {
+		t.Fatal(err)
+	}
+	at := time.UnixMilli(1790000000000)
+	want := []flashsale.Order{
+		{OrderNo: 101, User: "item", Quantity: 1, Sequence: 41},
+		{OrderNo: 102, User: "seq", Quantity: 2, Sequence: 42, IdempotencyKey: "k:1"},
+		{OrderNo: 103, User: "ann", Quantity: 1, Sequence: 43},
+		{OrderNo: 104, User: "ann", Quantity: 3, Sequence: 44},
+	}
+	for i := range want {
+		want[i].ItemID, want[i].Generation, want[i].ReservedAt, want[i].Status = 5, 2, at, flashsale.Pending
+	}
+	if !slices.Equal(b.orders, want) || b.list[0].orders != 4 || b.list[0].left != 4 {
+		t.Errorf("read %+v of %+v", b.orders, b.list)
 	}
 }
 
@@ -83,26 +117,32 @@ func TestReadStreams_Shapes(t *testing.T) {
 	t.Parallel()
 	var b batch
 	for _, raw := range []string{"*-1\r\n", "*0\r\n"} {
-		if err := b.readStreams(reply{rest: []byte(raw)}); err != nil || b.entries() != 0 {
+		if err := b.readStreams(reply{rest: raw}, 1); err != nil || !b.empty() {
 			t.Errorf("%q: %v", raw, err)
 		}
 	}
-	raw := "*1\r\n*2\r\n$1\r\ns\r\n*2\r\n*2\r\n$3\r\n1-1\r\n*-1\r\n" + entry("1-2", entryFields(2)...)
-	if err := b.readStreams(reply{rest: []byte(raw)}); err != nil || len(b.lost) != 1 || len(b.orders) != 1 {
+	raw := "*1\r\n*2\r\n$1\r\ns\r\n*2\r\n*2\r\n$3\r\n1-1\r\n*-1\r\n" + entryText("1-2", entryFields(2, 2)...)
+	if err := b.readStreams(reply{rest: raw}, 1); err != nil || len(b.lost) != 1 || len(b.orders) != 1 {
 		t.Errorf("%+v, %v", b, err)
 	}
 }
 
-// No reply, however broken, may crash the consumer.
+// No reply, however broken, may crash the consumer or upset its account of what is settled.
 func FuzzReadStreams(f *testing.F) {
-	f.Add([]byte("*1\r\n*2\r\n$1\r\ns\r\n*1\r\n" + entry("1-2", entryFields(2)...)))
-	f.Add([]byte("*-1\r\n"))
-	f.Add([]byte("*1\r\n*2\r\n$1000000000\r\n"))
-	f.Fuzz(func(t *testing.T, raw []byte) {
+	f.Add("*1\r\n*2\r\n$1\r\ns\r\n*1\r\n" + entryText("1-2", entryFields(2, 4)...))
+	f.Add("*-1\r\n")
+	f.Add("*1\r\n*2\r\n$1000000000\r\n")
+	f.Fuzz(func(t *testing.T, raw string) {
 		var b batch
-		_ = b.readStreams(reply{rest: raw}) // an error or entries: anything but a panic
-		if len(b.ids) != len(b.orders) {
-			t.Errorf("%d ids for %d orders", len(b.ids), len(b.orders))
+		if b.readStreams(reply{rest: raw}, 1) != nil {
+			return // anything but a panic
+		}
+		for len(b.orders) > 0 {
+			b.setAside(len(b.orders)-1, "why not")
+		}
+		entries := b.takeSettled()
+		if len(entries) != len(b.list) || len(b.places) != 0 {
+			t.Errorf("%d of %d entries are settled", len(entries), len(b.list))
 		}
 	})
 }
@@ -139,16 +179,16 @@ func TestPrintable(t *testing.T) {
 // What decoding costs an order.
 func BenchmarkReadStreams(b *testing.B) {
 	var raw strings.Builder
-	raw.WriteString("*1\r\n*2\r\n$1\r\ns\r\n*1000\r\n")
-	for n := range 1000 {
-		raw.WriteString(entry(fmt.Sprintf("1790000000000-%d", n), entryFields(n+1)...))
+	raw.WriteString("*1\r\n*2\r\n$1\r\ns\r\n*10\r\n")
+	for n := range 10 {
+		raw.WriteString(entryText(fmt.Sprintf("1790000000000-%d", n), entryFields(100*n+1, 100*n+100)...))
 	}
-	bytes := []byte(raw.String())
+	text := raw.String()
 	var batch batch
 	b.ReportAllocs()
 	for b.Loop() {
 		batch.reset()
-		if err := batch.readStreams(reply{rest: bytes}); err != nil {
+		if err := batch.readStreams(reply{rest: text}, 1); err != nil {
 			b.Fatal(err)
 		}
 	}

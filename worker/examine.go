@@ -477,8 +477,9 @@ func (a *Auditor) findForeign(ctx context.Context, e *examination, extra []flash
 	if unexplained, err = a.explain(ctx, e, unexplained, waiting); err != nil {
 		return err
 	}
+	examples := 0
 	for n, order := range unexplained {
-		if n >= findingExamples { // the others are counted, and the next look confirms them all
+		if examples >= findingExamples { // the others are counted, and the next look confirms them all
 			e.findings.addf(int64(len(unexplained)-n), nothingLost, "buyer unknown", "")
 			break
 		}
@@ -487,6 +488,7 @@ func (a *Auditor) findForeign(ctx context.Context, e *examination, extra []flash
 			return err
 		}
 		if slices.ContainsFunc(held, func(o flashsale.Order) bool { return o.OrderNo == order.OrderNo && o.Quantity == order.Quantity }) {
+			examples++
 			e.findings.addf(1, nothingLost, "buyer unknown", "%s holds %d units for order %s in Redis, which has ended or is in no other store",
 				order.User, order.Quantity, order.OrderNo)
 		}

@@ -24,15 +24,15 @@ type GuardLedger interface {
 // GuardEngine is Redis' side of the engine as the guardian needs it.
 type GuardEngine interface {
 	RebuildEngine
-	// RunID names the run of the Redis process.
-	RunID(ctx context.Context) (string, error)
-	// Vouch makes all nodes sell again on the Redis of this run.
-	Vouch(ctx context.Context, runID string) error
+	// Partition returns where an item lives.
+	Partition(item flashsale.ItemID) int
+	// RunID names the run of the Redis that holds a partition.
+	RunID(ctx context.Context, partition int) (string, error)
 }
 
 // guardian finds the items whose account Redis has lost, or has in an older state than the
-// ledger has seen, and rebuilds them. After a restart of Redis, when nothing is sold, it looks
-// at all of them and then vouches for Redis, so that selling resumes.
+// ledger has seen, and rebuilds them. After a restart of Redis, or a failover, when nothing is sold,
+// it compares and rebuilds each of them, which vouches for it, so that it sells again.
 //
 // A Redis that lost the last moment before a crash is told from one that did not only by what
 // the ledger has seen of that moment. What it has not seen was pending, and nobody was promised
@@ -78,8 +78,8 @@ func (g *guardian) look(ctx, work context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.metrics.suspects.Set(float64(len(found.suspects)))
-	if found.vouched && len(found.suspects) == 0 {
+	g.metrics.suspects.Set(float64(len(found)))
+	if len(found) == 0 {
 		return nil
 	}
 	_, err = g.locks.do(work, guardianLock, g.lockTTL, func(held context.Context) error {
@@ -88,49 +88,34 @@ func (g *guardian) look(ctx, work context.Context) error {
 	return err
 }
 
-// tend looks again, since another worker may have been here, rebuilds and vouches.
+// tend looks again, since another worker may have been here, and rebuilds.
 func (g *guardian) tend(ctx, work context.Context) error {
 	found, err := g.inspect(work)
 	if err != nil {
 		return err
 	}
-	if _, err := g.rebuild.rebuild(ctx, work, found.suspects); err != nil {
+	if _, err := g.rebuild.rebuild(ctx, work, found); err != nil {
 		return err
 	}
 	g.metrics.suspects.Set(0)
-	if found.vouched {
-		return nil
-	}
-	if err := g.engine.Vouch(work, found.runID); err != nil {
-		return err
-	}
-	g.config.Logger.Info("redis has restarted and is trusted again", "run_id", found.runID, "items", len(found.suspects))
 	return nil
 }
 
-// inspection is what the guardian found.
-type inspection struct {
-	vouched  bool
-	runID    string // only if not vouched
-	suspects []suspect
-}
-
-// inspect reads the run id before the accounts, so that it vouches for no later run; and the
-// ledger before the accounts, so that a sequence in Redis that goes on is never behind.
-func (g *guardian) inspect(ctx context.Context) (found inspection, err error) {
-	if found.vouched, err = g.engine.Vouched(ctx); err != nil {
-		return found, err
-	}
-	if !found.vouched {
-		if found.runID, err = g.engine.RunID(ctx); err != nil {
-			return found, err
-		}
-	}
+// inspect reads the ledger before the accounts, so that a sequence in Redis that goes on is never
+// behind.
+func (g *guardian) inspect(ctx context.Context) (found []suspect, err error) {
 	items, err := g.config.Ledger.Guarded(ctx)
 	if err != nil {
 		return found, fmt.Errorf("guarded items: %w", err)
 	}
+	runs := make(map[int]string) // by partition
 	for _, item := range items {
+		p := g.engine.Partition(item.ID)
+		if runs[p] == "" {
+			if runs[p], err = g.engine.RunID(ctx, p); err != nil {
+				return found, err
+			}
+		}
 		account, err := g.engine.Item(ctx, item.ID)
 		s := suspect{item: item.ID, force: true}
 		switch {
@@ -146,14 +131,14 @@ func (g *guardian) inspect(ctx context.Context) (found inspection, err error) {
 			s.reason = fmt.Sprintf("redis is at order %d, the ledger has seen %d", account.Sequence, item.Sequence)
 		case item.RolledBack:
 			s.reason = "redis has given one sequence to two orders: it was rolled back"
-		case !found.vouched:
-			s.reason = "redis has restarted"
+		case account.Run != runs[p]:
+			s.reason = "redis has restarted or failed over"
 		case account.State == engine.StateRebuilding:
 			s.reason, s.force = "a rebuild was not completed", false
 		default:
 			continue
 		}
-		found.suspects = append(found.suspects, s)
+		found = append(found, s)
 	}
 	return found, nil
 }

@@ -121,24 +121,43 @@ func (r *running) wait() {
 	}
 }
 
-// add writes entries for orders from..to of item 1, as reserve.lua does.
+// add writes orders from..to of item 1, an entry each.
 func (s *setup) add(from, to int) {
 	s.t.Helper()
+	s.addRuns(from, to, 1)
+}
+
+// addRuns writes orders from..to of item 1, some an entry, as reserve.lua does.
+func (s *setup) addRuns(from, to, run int) {
+	s.t.Helper()
 	pipe := s.client.Pipeline()
-	for n := from; n <= to; n++ {
-		pipe.XAdd(s.t.Context(), &redis.XAddArgs{Stream: engine.OrdersKey(0), Values: entryFields(n)})
+	for n := from; n <= to; n += run {
+		pipe.XAdd(s.t.Context(), &redis.XAddArgs{Stream: engine.OrdersKey(0), Values: entryFields(n, min(n+run-1, to))})
 	}
+	pipe.IncrBy(s.t.Context(), engine.WaitingKey(0), int64(to-from+1))
 	if _, err := pipe.Exec(s.t.Context()); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-func entryFields(n int) []string {
-	text := strconv.Itoa(n)
-	return []string{
-		"order", text, "item", "1", "user", "user-" + text, "qty", "1",
-		"gen", "1", "seq", text, "at_ms", "1790000000000", "key", "key-" + text,
+// entryFields are those of an entry of orders from..to.
+func entryFields(from, to int) []string {
+	fields := []string{"item", "1", "gen", "1", "seq", strconv.Itoa(from), "at_ms", "1790000000000"}
+	for n := from; n <= to; n++ {
+		text := strconv.Itoa(n)
+		fields = append(fields, "user-"+text, text+" 1 key-"+text)
 	}
+	return fields
+}
+
+// waiting is how many orders Redis counts in the stream.
+func (s *setup) waiting() int {
+	s.t.Helper()
+	n, err := s.client.Get(s.t.Context(), engine.WaitingKey(0)).Int()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		s.t.Fatal(err)
+	}
+	return n
 }
 
 // drained reports what is left of the stream.
@@ -156,6 +175,9 @@ func (s *setup) drained() error {
 	}
 	if pending.Count > 0 {
 		return fmt.Errorf("%d entries are pending", pending.Count)
+	}
+	if n := s.waiting(); n != 0 {
+		return fmt.Errorf("%d orders are counted in an empty stream", n)
 	}
 	return nil
 }

@@ -1,18 +1,10 @@
 package worker
 
 import (
-	"context"
 	"errors"
-	"strconv"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
-
-	"flashsale/engine"
 )
-
-const sampleEvery = 5 * time.Second
 
 // metrics of the worker.
 type metrics struct {
@@ -35,6 +27,7 @@ type metrics struct {
 	streamLength  *prometheus.GaugeVec // by partition, as the following
 	streamLag     *prometheus.GaugeVec
 	streamPending *prometheus.GaugeVec
+	streamOldest  *prometheus.GaugeVec
 	deadLength    *prometheus.GaugeVec
 	stands        *prometheus.GaugeVec
 	outbox        prometheus.Gauge
@@ -69,7 +62,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		rejected: counter("flashsale_rejected_orders_total",
 			"Orders that the ledger refused; redelivered ones count again."),
 		cancelled:    counter("flashsale_cancelled_orders_total", "Orders cancelled at their pay deadline."),
-		deadLettered: counter("flashsale_dead_lettered_total", "Entries set aside because they can never be persisted."),
+		deadLettered: counter("flashsale_dead_lettered_total", "Orders set aside because they can never be persisted."),
 		lost: counter("flashsale_lost_entries_total",
 			"Entries removed from a stream before they were persisted. Each is a lost order: raise the alarm."),
 		claimed: counter("flashsale_claimed_entries_total", "Entries taken over from a consumer that had them too long."),
@@ -87,10 +80,13 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "flashsale_worker_faults_total",
 			Help: "Faults after which a component of the worker waits and tries again.",
 		}, []string{"component"}),
-		streamLength:  gauges("flashsale_stream_length", "Entries in the stream of orders.", "partition"),
-		streamLag:     gauges("flashsale_stream_lag", "Entries that no consumer has read yet.", "partition"),
-		streamPending: gauges("flashsale_stream_pending", "Entries read but not acknowledged.", "partition"),
-		deadLength:    gauges("flashsale_dead_length", "Entries in the dead stream.", "partition"),
+		streamLength: gauges("flashsale_stream_length", "Orders in the stream: accepted, and not in the ledger yet.", "partition"),
+		streamLag: gauges("flashsale_stream_lag",
+			"Orders in the stream that no consumer has read yet, as their entries' share of all.", "partition"),
+		streamPending: gauges("flashsale_stream_pending",
+			"Orders that a consumer has read and not acknowledged, as their entries' share of all.", "partition"),
+		streamOldest: gauges("flashsale_stream_oldest_seconds", "Age of the oldest order in the stream; 0 when it is empty.", "partition"),
+		deadLength:   gauges("flashsale_dead_length", "Orders in the dead stream.", "partition"),
 		stands: gauges("flashsale_consumer_stands",
 			"1 while the ledger does not take the batch that the consumer has in hand.", "partition"),
 		outbox: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -118,7 +114,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.batchSize, m.persistSeconds, m.persisted, m.rejected, m.cancelled, m.deadLettered, m.lost,
-		m.claimed, m.rebuilt, m.preheated, m.paused, m.retired, m.relayed, m.faults, m.streamLength, m.streamLag, m.streamPending, m.deadLength, m.stands,
+		m.claimed, m.rebuilt, m.preheated, m.paused, m.retired, m.relayed, m.faults, m.streamLength, m.streamLag, m.streamPending, m.streamOldest, m.deadLength, m.stands,
 		m.outbox, m.outboxWaiting, m.suspects, m.audited, m.gap, m.broken,
 	} {
 		errs = append(errs, registerer.Register(c))
@@ -131,53 +127,4 @@ func (m *metrics) forgetAudit() {
 	m.gap.Reset()
 	m.broken.Reset()
 	m.audited.Set(0)
-}
-
-// sampler measures the streams from time to time.
-type sampler struct {
-	config  Config
-	client  redis.UniversalClient
-	metrics *metrics
-}
-
-func newSampler(config Config, client redis.UniversalClient, metrics *metrics) *sampler {
-	return &sampler{config: config, client: client, metrics: metrics}
-}
-
-func (s *sampler) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		for p := range s.config.Partitions {
-			if err := s.sample(ctx, p); err != nil && ctx.Err() == nil {
-				s.config.Logger.Debug("stream not measured", "partition", p, "error", err)
-			}
-		}
-		pause(ctx, sampleEvery)
-	}
-}
-
-func (s *sampler) sample(ctx context.Context, partition int) error {
-	length, err := s.client.XLen(ctx, engine.OrdersKey(partition)).Result()
-	if err != nil {
-		return err
-	}
-	dead, err := s.client.XLen(ctx, engine.DeadKey(partition)).Result()
-	if err != nil {
-		return err
-	}
-	groups, err := s.client.XInfoGroups(ctx, engine.OrdersKey(partition)).Result()
-	if err != nil {
-		return err
-	}
-	label := strconv.Itoa(partition)
-	s.metrics.streamLength.WithLabelValues(label).Set(float64(length))
-	s.metrics.deadLength.WithLabelValues(label).Set(float64(dead))
-	for _, group := range groups {
-		if group.Name == engine.Group {
-			// What is not pending has not been read: acknowledged entries leave the stream.
-			// (Redis gives up computing its own lag after a deletion.)
-			s.metrics.streamPending.WithLabelValues(label).Set(float64(group.Pending))
-			s.metrics.streamLag.WithLabelValues(label).Set(float64(max(0, length-group.Pending)))
-		}
-	}
-	return nil
 }

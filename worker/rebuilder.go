@@ -47,7 +47,7 @@ type RebuildEngine interface {
 	Buyers(ctx context.Context, item flashsale.ItemID, fn func(user string, orders []flashsale.Order) error) error
 	Fence(ctx context.Context, item flashsale.ItemID, token string) (*engine.Fence, error)
 	Item(ctx context.Context, item flashsale.ItemID) (engine.Account, error)
-	Vouched(ctx context.Context) (bool, error)
+	Vouched(ctx context.Context, item flashsale.ItemID) (bool, error)
 }
 
 // rebuilder writes items of Redis anew from the ledger.
@@ -281,7 +281,7 @@ func (r *Rebuilder) Rebuild(ctx context.Context, id flashsale.ItemID, dryRun boo
 	}
 	for {
 		ran, err := r.locks.do(ctx, guardianLock, lockTTL, func(held context.Context) error {
-			vouched, err := r.core.engine.Vouched(held)
+			vouched, err := r.core.engine.Vouched(held, id)
 			if err != nil {
 				return err
 			}

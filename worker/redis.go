@@ -46,8 +46,8 @@ func (e replyError) Error() string { return string(e) }
 // RedisError makes it one of go-redis' own.
 func (e replyError) RedisError() {}
 
-// do sends a command and returns its reply as bytes: go-redis would build a map and box each
-// text for every entry, which costs more than all that the consumer does with it.
+// do sends a command and returns its reply as it came: go-redis would box each text of an entry and
+// build a map, in which the order of the fields and a user's second order of the entry are lost.
 func do(ctx context.Context, client redis.UniversalClient, args ...any) (reply, error) {
 	cmd := redis.NewRawCmd(ctx, args...)
 	if err := client.Process(ctx, cmd); err != nil {
@@ -61,7 +61,7 @@ func do(ctx context.Context, client redis.UniversalClient, args ...any) (reply, 
 		}
 		return reply{}, err
 	}
-	return reply{rest: raw}, nil
+	return reply{rest: string(raw)}, nil
 }
 
 // isNoGroup reports whether the stream or its group is gone.
@@ -80,20 +80,20 @@ func hasCode(err error, code string) bool {
 	return errors.As(err, &reply) && strings.HasPrefix(reply.Error(), code+" ")
 }
 
-// reply walks the bytes of a RESP2 reply.
-type reply struct{ rest []byte }
+// reply walks a RESP2 reply. What it returns shares the memory of the whole.
+type reply struct{ rest string }
 
 // array reads the head of an array and returns its length; a nil array has -1.
 func (r *reply) array() (int, error) { return r.head('*') }
 
-// text reads a bulk string. It points into the reply.
-func (r *reply) text() ([]byte, error) {
+// text reads a bulk string.
+func (r *reply) text() (string, error) {
 	n, err := r.head('$')
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	if n < 0 || n+2 > len(r.rest) {
-		return nil, errReply
+		return "", errReply
 	}
 	text := r.rest[:n]
 	r.rest = r.rest[n+2:]

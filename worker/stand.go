@@ -54,15 +54,20 @@ func (s *stand) end() {
 func (s *stand) check() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.since.IsZero() || !errors.Is(s.cause, flashsale.ErrRefused) && time.Since(s.since) < standPatience {
+	if s.since.IsZero() || !needsOperator(s.cause) && time.Since(s.since) < standPatience {
 		return nil
 	}
 	return fmt.Errorf("partition %d stands since %s: %w", s.partition, s.since.Format(time.RFC3339), s.cause)
 }
 
+// needsOperator reports whether waiting alone will not help.
+func needsOperator(cause error) bool {
+	return errors.Is(cause, flashsale.ErrRefused) || errors.Is(cause, ErrOldStream)
+}
+
 // standLevel is that of an alarm for what only an operator can end.
 func standLevel(cause error) slog.Level {
-	if errors.Is(cause, flashsale.ErrRefused) {
+	if needsOperator(cause) {
 		return slog.LevelError
 	}
 	return slog.LevelWarn

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"flashsale"
 	"flashsale/engine"
@@ -49,7 +50,7 @@ func (a *Auditor) readStream(ctx context.Context, partition int, fn func(flashsa
 		r, err := do(ctx, a.client, "xrange", key, after, "+", "count", auditEntries)
 		if err == nil {
 			page.reset()
-			err = page.readEntries(&r)
+			err = page.readEntries(&r, 0)
 		}
 		switch {
 		case hasCode(err, "WRONGTYPE"):
@@ -62,29 +63,31 @@ func (a *Auditor) readStream(ctx context.Context, partition int, fn func(flashsa
 		for _, order := range page.orders {
 			fn(order)
 		}
-		unreadable += len(page.bad)
+		for i := range page.list {
+			unreadable += len(page.list[i].dead)
+		}
 	}
 }
 
 // readDead calls fn for every dead letter that says an order.
 func (a *Auditor) readDead(ctx context.Context, partition int, fn func(flashsale.Order)) error {
-	key := engine.DeadKey(partition)
 	for after := "-"; ; {
-		entries, err := a.client.XRangeN(ctx, key, after, "+", auditEntries).Result()
+		letters, err := readLetters(ctx, a.client, partition, after, "+", auditEntries)
 		switch {
 		case hasCode(err, "WRONGTYPE"):
 			return nil // measure says so
 		case err != nil:
-			return fmt.Errorf("read %s: %w", key, err)
-		case len(entries) == 0:
+			return err
+		case len(letters) == 0:
 			return nil
 		}
-		for _, entry := range entries {
-			if order, ok := newDeadLetter(partition, entry).order(); ok {
+		for _, letter := range letters {
+			for _, order := range letter.orders() {
 				fn(order)
 			}
+			_, after, _ = strings.Cut(letter.ID, "/")
 		}
-		after = "(" + entries[len(entries)-1].ID
+		after = "(" + after
 	}
 }
 

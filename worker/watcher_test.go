@@ -49,7 +49,7 @@ func TestAuditWatcher_Pauses(t *testing.T) {
 			stacktest.Eventually(t, patience, func() error { return counted(w.metrics.broken.WithLabelValues(broken), 1) })
 			wantMetric(t, "gap", w.metrics.gap.WithLabelValues("1"), test.gap)
 			if test.want {
-				s.becomes(t, "ann", "", flashsale.Paused)
+				s.becomes(t, "nobody", "", flashsale.Paused)
 				stacktest.Eventually(t, patience, func() error {
 					if owed := s.ledger.owed(); len(owed) > 0 {
 						return errors.New("the pause is owed")

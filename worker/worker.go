@@ -123,9 +123,15 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	})
 
-	var senders sync.WaitGroup // what may write to the outbox
+	consumers := make([]*consumer, len(w.stands))
 	for p, stand := range w.stands {
-		c := newConsumer(w.config, p, reader, client, w.metrics, w.relayWake, stand)
+		consumers[p] = newConsumer(w.config, p, reader, client, w.metrics, w.relayWake, stand)
+		if err := consumers[p].checkForm(ctx); errors.Is(err, ErrOldStream) {
+			return fmt.Errorf("worker: %w", err)
+		} // any other fault passes, and the consumer goes on looking
+	}
+	var senders sync.WaitGroup // what may write to the outbox
+	for _, c := range consumers {
 		senders.Go(func() { c.run(ctx, work) })
 	}
 	canceller := newCanceller(w.config, newHerald(w.config.Logger, w.config.OnResults, client).tell, w.metrics, w.cancelWake, w.relayWake)

@@ -130,7 +130,7 @@ func (c *demoCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logge
 		return errors.Join(serverErr, <-worked)
 	}
 
-	if err := r.awaitVouched(ctx); err != nil {
+	if err := r.awaitVouched(ctx, sale.Items); err != nil {
 		return errors.Join(err, shutdown())
 	}
 	if c.Rush > 0 {
@@ -198,22 +198,28 @@ func (r *rooms) createDemoSale(ctx context.Context, payTimeout time.Duration) (f
 
 // awaitVouched waits until Redis may sell: one that was started again, on the data of an earlier
 // demo, may not before the worker has compared it with the ledger.
-func (r *rooms) awaitVouched(ctx context.Context) error {
+func (r *rooms) awaitVouched(ctx context.Context, items []flashsale.Item) error {
 	ctx, cancel := context.WithTimeout(ctx, demoVouching)
 	defer cancel()
 	ticker := time.NewTicker(demoInterval)
 	defer ticker.Stop()
-	for {
-		vouched, err := r.engine.Vouched(ctx)
-		if err != nil || vouched {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for redis to be compared with the ledger: %w", ctx.Err())
-		case <-ticker.C:
+	for _, item := range items {
+		for {
+			vouched, err := r.engine.Vouched(ctx, item.ID)
+			if err != nil {
+				return err
+			}
+			if vouched {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("wait for redis to be compared with the ledger: %w", ctx.Err())
+			case <-ticker.C:
+			}
 		}
 	}
+	return nil
 }
 
 // freeAddr returns the address with its port, or with a free one when it is taken.

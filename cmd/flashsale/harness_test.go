@@ -244,7 +244,7 @@ func (i *installation) rooms() *rooms {
 
 // value is what a variable of the installation says.
 func (i *installation) value(name string) string {
-	for _, line := range slices.Backward(i.env) { // the last one counts
+	for _, line := range i.env {
 		if text, ok := strings.CutPrefix(line, name+"="); ok {
 			return text
 		}

@@ -12,20 +12,12 @@ import (
 
 type migrateCommand struct {
 	starting    `embed:""`
-	PrintGrants string `placeholder:"ROLE" help:"Change nothing: print the SQL that gives ROLE the rights of servers and workers."`
 	DatabaseURL string `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"$DATABASE_URL" help:"postgres://user:password@host:port/database"`
 	PointsURL   string `name:"points-database-url" env:"POINTS_DATABASE_URL" placeholder:"$POINTS_DATABASE_URL" help:"The points' own database, if there are points."`
 }
 
 // Run creates the schemas, or says that they are there.
 func (c *migrateCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
-	if c.PrintGrants != "" {
-		fmt.Fprintf(out, "-- in the database of DATABASE_URL\n%s", postgres.Grants(c.PrintGrants))
-		if c.PointsURL != "" {
-			fmt.Fprintf(out, "-- in the database of POINTS_DATABASE_URL\n%s", points.Grants(c.PrintGrants))
-		}
-		return nil
-	}
 	applied, err := await(ctx, c.starting, logger, func(ctx context.Context) (bool, error) {
 		return migrate(ctx, c.DatabaseURL, logger)
 	})

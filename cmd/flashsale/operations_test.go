@@ -247,9 +247,9 @@ func (o *operations) plantDeadLetter() {
 		p.HIncrBy(ctx, account, "seq", 1)
 		p.HSet(ctx, engine.BuyersKey(0, o.item), user, order+" 1 ")
 		p.XAdd(ctx, &redis.XAddArgs{Stream: engine.OrdersKey(0), Values: []string{
-			"order", order, "item", o.item.String(), "user", user, "qty", "one",
-			"gen", generation, "seq", sequence, "at_ms", "1700000000000",
+			"item", o.item.String(), "gen", generation, "seq", sequence, "at_ms", "1700000000000", user, order + " one ",
 		}})
+		p.Incr(ctx, engine.WaitingKey(0))
 		return nil
 	})
 	if err != nil {

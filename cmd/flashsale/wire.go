@@ -83,6 +83,7 @@ func openRooms(ctx context.Context, s stores, logger *slog.Logger, tune func(*en
 		return nil, err
 	}
 	config := engine.Config{
+		Items:    r.ledger.LiveItems,
 		RedisURL: s.RedisURL, Partitions: s.Partitions, Logger: logger, Registerer: r.metrics,
 		Registry: r.ledger,
 	}

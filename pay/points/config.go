@@ -44,7 +44,8 @@ type Config struct {
 	// StatementTimeout bounds each statement. Default: StatementTimeoutDefault.
 	StatementTimeout time.Duration
 	// URL is a PostgreSQL connection URL or keyword string, of a database that is not the
-	// orders'. A pooler in between is noticed: see package pgpool.
+	// orders'. Behind a PgBouncer that pools transactions it needs
+	// default_query_exec_mode=exec, as the order ledger does.
 	URL string
 }
 

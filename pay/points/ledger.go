@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"flashsale/internal/pgpool"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Ledger is the points ledger. It is safe for concurrent use.
 type Ledger struct {
-	pool        *pgpool.Pool
+	pool        *pgxpool.Pool
 	nextTradeNo func() (int64, error)
 }
 
@@ -25,23 +25,40 @@ func Open(ctx context.Context, config Config) (*Ledger, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	pool, err := pgpool.Open(ctx, pgpool.Config{
-		ApplicationName: config.ApplicationName,
-		ConnectTimeout:  config.ConnectTimeout,
-		MaxConns:        config.MaxConns,
-		Settings: map[string]string{
-			"idle_in_transaction_session_timeout": milliseconds(config.IdleInTransactionTimeout),
-			"lock_timeout":                        milliseconds(config.LockTimeout),
-			"statement_timeout":                   milliseconds(config.StatementTimeout),
-			// What was answered must survive a crash, whatever the server's default is.
-			"synchronous_commit": "on",
-		},
-		URL: config.URL,
-	})
+	pool, err := pgxpool.ParseConfig(config.URL)
 	if err != nil {
-		return nil, classify("ping points", err)
+		return nil, fmt.Errorf("points config: URL: %w", err)
 	}
-	return &Ledger{pool: pool, nextTradeNo: config.NextTradeNo}, nil
+	pool.MaxConns = int32(config.MaxConns) // at most MaxConnsMax
+	pool.ConnConfig.ConnectTimeout = config.ConnectTimeout
+	for name, value := range map[string]string{
+		"application_name":                    config.ApplicationName,
+		"idle_in_transaction_session_timeout": milliseconds(config.IdleInTransactionTimeout),
+		"lock_timeout":                        milliseconds(config.LockTimeout),
+		"statement_timeout":                   milliseconds(config.StatementTimeout),
+		// What was answered must survive a crash, whatever the server's default is.
+		"synchronous_commit": "on",
+		"timezone":           "UTC",
+	} {
+		pool.ConnConfig.RuntimeParams[name] = value
+	}
+	pool.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		conn.TypeMap().RegisterType(&pgtype.Type{
+			Name:  "timestamptz",
+			OID:   pgtype.TimestamptzOID,
+			Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+		})
+		return nil
+	}
+	ledger := &Ledger{nextTradeNo: config.NextTradeNo}
+	if ledger.pool, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
+		return nil, fmt.Errorf("open points: %w", err)
+	}
+	if err := ledger.Ping(ctx); err != nil {
+		ledger.pool.Close()
+		return nil, err
+	}
+	return ledger, nil
 }
 
 // Close waits for the calls under way and closes every connection. It may be called twice.

@@ -42,6 +42,3 @@ func (l *Ledger) CheckSchema(ctx context.Context) error {
 	return l.transact(ctx, "check points schema", pgx.TxOptions{AccessMode: pgx.ReadOnly},
 		func(tx pgx.Tx) error { return schema.Check(ctx, tx) })
 }
-
-// Grants returns the SQL that gives a role the rights of servers and workers.
-func Grants(role string) string { return schema.Grants(role) }

@@ -1,0 +1,86 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"flashsale"
+)
+
+const (
+	// knownEvery is the least time between two looks for items, however many ids are made up.
+	knownEvery = 50 * time.Millisecond
+	// knownAsk bounds one look.
+	knownAsk = 500 * time.Millisecond
+)
+
+// knownItems are the items that there are. An id that is not among them gets no queue in a lane and
+// costs Redis nothing, so nothing that a client invents can push out what is real. Whoever asks for
+// an id that is not known waits for the next look, which all that wait share.
+type knownItems struct {
+	load func(context.Context) ([]flashsale.ItemID, error)
+	all  atomic.Pointer[map[flashsale.ItemID]struct{}] // never changed; nil: none were loaded yet
+
+	mu     sync.Mutex // guards what follows
+	look   *itemsLook // under way, or the next
+	looked time.Time  // when the last one began
+}
+
+// itemsLook is one look for items.
+type itemsLook struct {
+	done chan struct{}
+	err  error // stands when done is closed
+}
+
+func (k *knownItems) has(item flashsale.ItemID) bool {
+	all := k.all.Load()
+	if all == nil {
+		return false
+	}
+	_, ok := (*all)[item]
+	return ok
+}
+
+// stranger reports whether there surely is no such item. While nobody can tell, there may be.
+func (k *knownItems) stranger(item flashsale.ItemID) bool {
+	if k.load == nil || k.has(item) {
+		return false
+	}
+	look := k.next()
+	<-look.done
+	return look.err == nil && !k.has(item)
+}
+
+// next returns a look that begins after now.
+func (k *knownItems) next() *itemsLook {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.look != nil {
+		return k.look
+	}
+	look := &itemsLook{done: make(chan struct{})}
+	k.look = look
+	go k.run(look, time.Until(k.looked.Add(knownEvery)))
+	return look
+}
+
+func (k *knownItems) run(look *itemsLook, rest time.Duration) {
+	defer close(look.done)
+	ctx, cancel := context.WithTimeout(context.Background(), rest+knownAsk)
+	defer cancel()
+	pause(ctx, rest)
+	k.mu.Lock()
+	k.look, k.looked = nil, time.Now() // who comes from here on may ask for what this look misses
+	k.mu.Unlock()
+	items, err := k.load(ctx)
+	if look.err = err; err != nil {
+		return
+	}
+	all := make(map[flashsale.ItemID]struct{}, len(items))
+	for _, item := range items {
+		all[item] = struct{}{}
+	}
+	k.all.Store(&all)
+}
