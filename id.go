@@ -46,6 +46,11 @@ func (n OrderNo) Time() time.Time {
 	return time.UnixMilli(int64(n)/(NodesMax*StepsMax) + snowflakeEpochMS)
 }
 
+// FirstOrderNo returns a number below those of all orders from a moment on, and above those before.
+func FirstOrderNo(at time.Time) OrderNo {
+	return OrderNo(max(at.UnixMilli()-snowflakeEpochMS, 0) * NodesMax * StepsMax)
+}
+
 // String returns the decimal form, the only one used outside Go.
 func (n OrderNo) String() string { return strconv.FormatInt(int64(n), 10) }
 

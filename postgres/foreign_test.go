@@ -74,7 +74,7 @@ func TestForeignRefund(t *testing.T) {
 	if _, err := b.Pay(b.ctx, trade(b.unpaid(1))); err != nil { // has nothing to do with it
 		t.Fatal(err)
 	}
-	report, err := b.Money(b.ctx)
+	report, err := b.Money(b.ctx, 0)
 	if err != nil || len(report.Broken) != 6 || report.Figures[0] != (flashsale.MoneyFigures{Method: flashsale.Alipay, Received: 1980, Held: 990, Refunded: 990}) {
 		t.Errorf("money: %+v, %v", report, err)
 	}

@@ -20,7 +20,7 @@ SELECT p.method, sum(p.amount)::bigint,
     coalesce(sum(r.amount) FILTER (WHERE r.state <> 'done'), 0)::bigint,
     (coalesce(sum(r.amount) FILTER (WHERE r.state = 'done'), 0) + sum(b.amount))::bigint
 FROM payments p
-JOIN orders o ON o.order_no = p.order_no
+JOIN orders o ON o.order_no = p.order_no AND p.order_no >= $1
 LEFT JOIN refunds r ON r.method = p.method AND r.trade_no = p.trade_no
 LEFT JOIN elsewhere e ON e.method = p.method AND e.trade_no = p.trade_no
 CROSS JOIN LATERAL (SELECT least(coalesce(e.amount, 0), p.amount - coalesce(r.amount, 0)) AS amount) b
@@ -32,28 +32,28 @@ ORDER BY p.method`
 const moneyFaultsSQL = `
 SELECT format('order %s is %s without a payment', o.order_no, o.status) AS line
 FROM orders o LEFT JOIN payments p ON p.order_no = o.order_no AND NOT p.surplus
-WHERE o.status IN ('paid', 'refunding', 'refunded') AND p.order_no IS NULL
+WHERE o.status IN ('paid', 'refunding', 'refunded') AND p.order_no IS NULL AND o.order_no >= $1
 UNION ALL
 SELECT format('order %s is %s, but trade %s has paid it', o.order_no, o.status, p.trade_no)
 FROM payments p JOIN orders o ON o.order_no = p.order_no
-WHERE NOT p.surplus AND o.status NOT IN ('paid', 'refunding', 'refunded')
+WHERE NOT p.surplus AND o.status NOT IN ('paid', 'refunding', 'refunded') AND p.order_no >= $1
 UNION ALL
 SELECT format('trade %s has paid %s for order %s, which costs %s', p.trade_no, p.amount, o.order_no,
     CASE p.method WHEN 'points' THEN o.amount_points ELSE o.amount_fen END)
 FROM payments p JOIN orders o ON o.order_no = p.order_no
-WHERE p.amount <> CASE p.method WHEN 'points' THEN o.amount_points ELSE o.amount_fen END
+WHERE p.order_no >= $1 AND p.amount <> CASE p.method WHEN 'points' THEN o.amount_points ELSE o.amount_fen END
 UNION ALL
 SELECT format('order %s is %s, but its refund is %s', o.order_no, o.status, coalesce(r.state, 'missing'))
 FROM orders o JOIN payments p ON p.order_no = o.order_no AND NOT p.surplus
 LEFT JOIN refunds r ON r.method = p.method AND r.trade_no = p.trade_no
-WHERE CASE o.status
+WHERE o.order_no >= $1 AND CASE o.status
     WHEN 'refunding' THEN r.state IS NULL OR r.state = 'done'
     WHEN 'refunded' THEN r.state IS DISTINCT FROM 'done'
     ELSE r.state IS NOT NULL END
 UNION ALL
 SELECT format('surplus trade %s of order %s is not given back', p.trade_no, p.order_no)
 FROM payments p LEFT JOIN refunds r ON r.method = p.method AND r.trade_no = p.trade_no
-WHERE p.surplus AND r.refund_no IS NULL
+WHERE p.surplus AND r.refund_no IS NULL AND p.order_no >= $1
 UNION ALL
 SELECT format('refund %s of order %s was refused: %s', r.refund_no, r.order_no, r.fault)
 FROM refunds r WHERE r.state = 'refused'
@@ -62,21 +62,28 @@ SELECT format('%s of trade %s of order %s went back without us as %s: settle %s'
     f.order_no, coalesce(f.provider_no, 'a refund without a number'), f.refund_no)
 FROM foreign_refunds f WHERE f.settled_at IS NULL
 ORDER BY line
-LIMIT $1`
+LIMIT $2`
 
 const moneyOpenSQL = `
 SELECT (SELECT count(*) FROM refunds WHERE state = 'due') +
     (SELECT count(*) FROM points_intents WHERE state NOT IN ('short', 'done'))`
 
-// Money returns what the order database holds of the money, in one snapshot.
-func (l *Ledger) Money(ctx context.Context) (report flashsale.MoneyReport, err error) {
+// Money returns what the order database holds of the money of orders from a number on, in one
+// snapshot; for 0 of all orders ever, which takes as long as it takes. Refunds that wait for an
+// operator are always told.
+func (l *Ledger) Money(ctx context.Context, since flashsale.OrderNo) (report flashsale.MoneyReport, err error) {
 	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err = l.transact(ctx, "money", snapshot, func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, moneySQL) // its error comes with the rows
+		if since == 0 {
+			if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0`); err != nil {
+				return err
+			}
+		}
+		rows, _ := tx.Query(ctx, moneySQL, int64(since)) // its error comes with the rows
 		if report.Figures, err = pgx.CollectRows(rows, pgx.RowToStructByPos[flashsale.MoneyFigures]); err != nil {
 			return err
 		}
-		rows, _ = tx.Query(ctx, moneyFaultsSQL, moneyFaultsMax)
+		rows, _ = tx.Query(ctx, moneyFaultsSQL, int64(since), moneyFaultsMax)
 		if report.Broken, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
 			return err
 		}

@@ -43,7 +43,7 @@ func (b *books) status(number flashsale.OrderNo) flashsale.Status {
 // money proves that what came in is held, on its way back or back.
 func (b *books) money() flashsale.MoneyReport {
 	b.t.Helper()
-	report, err := b.Money(b.ctx)
+	report, err := b.Money(b.ctx, 0)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -402,7 +402,7 @@ func TestHistory(t *testing.T) {
 		h.Refunds[0].State != flashsale.RefundRefused || h.Refunds[0].Fault != "too old" {
 		t.Errorf("history: %+v, %v", h, err)
 	}
-	if report, err := b.Money(b.ctx); err != nil || len(report.Broken) != 1 {
+	if report, err := b.Money(b.ctx, 0); err != nil || len(report.Broken) != 1 {
 		t.Errorf("a refused refund is not reported: %+v, %v", report, err)
 	}
 	if _, err := b.History(b.ctx, 4711); !errors.Is(err, flashsale.ErrNotFound) {
@@ -420,5 +420,33 @@ func TestHistory(t *testing.T) {
 	}
 	if err := b.RetryRefund(b.ctx, h.Refunds[0].RefundNo); !errors.Is(err, flashsale.ErrConflict) {
 		t.Errorf("a refund that is due is retried: %v", err)
+	}
+}
+
+// An audit that is not full looks at the money of orders from a number on.
+func TestMoney_Since(t *testing.T) {
+	t.Parallel()
+	b := newBooks(t)
+	item := b.item(9, 1)
+	orders := b.orders(item.ID, 2)
+	b.persist(orders...)
+	for _, order := range orders {
+		stored, err := b.Order(b.ctx, order.OrderNo)
+		if err == nil {
+			_, err = b.Pay(b.ctx, trade(stored))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.exec(`UPDATE orders SET status = 'unpaid' WHERE order_no = $1`, int64(orders[0].OrderNo))
+	for since, want := range map[flashsale.OrderNo]struct {
+		received int64
+		broken   int
+	}{0: {1980, 1}, orders[0].OrderNo: {1980, 1}, orders[1].OrderNo: {990, 0}} {
+		report, err := b.Money(b.ctx, since)
+		if err != nil || len(report.Figures) != 1 || report.Figures[0].Received != want.received || len(report.Broken) != want.broken {
+			t.Errorf("since %d: %+v, %v", since, report, err)
+		}
 	}
 }

@@ -18,8 +18,12 @@ import (
 const (
 	DefaultSettle = 2 * time.Second
 
-	auditItems    = 64 // items that one look takes together
-	auditLooks    = 3  // at an item whose figures are wrong
+	auditItems = 64 // items that one look takes together
+	auditLooks = 3  // at an item whose figures are wrong
+	// auditMoneyOf is how far back an audit that is not full looks at the money: past the longest
+	// pay timeout, so that whatever may still be paid is in it.
+	auditMoneyOf = flashsale.PayTimeoutMax + flashsale.KeptAfterClose
+
 	auditPauseMin = 25 * time.Millisecond
 	auditPauseMax = 500 * time.Millisecond
 )
@@ -52,8 +56,8 @@ type AuditEngine interface {
 // Money adds up what was paid and given back, in all databases that hold some.
 type Money interface {
 	// Money reports contradictions a line each. What is under way may look like one: it counts
-	// when two reports in a row have it.
-	Money(ctx context.Context) (flashsale.MoneyReport, error)
+	// when two reports in a row have it. It looks at orders from a number on; 0: at all.
+	Money(ctx context.Context, since flashsale.OrderNo) (flashsale.MoneyReport, error)
 }
 
 // AuditorConfig configures an [Auditor].
@@ -205,7 +209,7 @@ func (a *Auditor) audit(ctx context.Context, scope AuditScope) (Report, error) {
 			return Report{}, err
 		}
 	}
-	if err := a.proveMoney(ctx, r); err != nil {
+	if err := a.proveMoney(ctx, scope.Full, r); err != nil {
 		return Report{}, err
 	}
 	last, err := a.measure(ctx)
@@ -298,17 +302,21 @@ func (a *Auditor) look(ctx context.Context, items []flashsale.Item, progress *pr
 
 // proveMoney is invariant 5. A contradiction that only one of two looks shows was a payment
 // under way.
-func (a *Auditor) proveMoney(ctx context.Context, r *reporter) error {
+func (a *Auditor) proveMoney(ctx context.Context, full bool, r *reporter) error {
 	if a.config.Money == nil {
 		return nil
 	}
-	money, err := a.config.Money.Money(ctx)
+	since := flashsale.FirstOrderNo(time.Now().Add(-auditMoneyOf))
+	if full {
+		since = 0
+	}
+	money, err := a.config.Money.Money(ctx, since)
 	if err != nil {
 		return err
 	}
 	if len(money.Broken) > 0 {
 		pause(ctx, auditPauseMin)
-		again, err := a.config.Money.Money(ctx)
+		again, err := a.config.Money.Money(ctx, since)
 		if err != nil {
 			return err
 		}

@@ -235,7 +235,7 @@ func TestAudit_LiveSale(t *testing.T) {
 // reports answers as Money, one report after another, and the last one for ever.
 type reports []flashsale.MoneyReport
 
-func (r *reports) Money(context.Context) (flashsale.MoneyReport, error) {
+func (r *reports) Money(context.Context, flashsale.OrderNo) (flashsale.MoneyReport, error) {
 	next := (*r)[0]
 	if len(*r) > 1 {
 		*r = (*r)[1:]

@@ -58,7 +58,7 @@ func (c *counter) foreign(order flashsale.Order) string {
 // broken counts what invariant 5 says about an order, and proves that the sums hold all the same.
 func (c *counter) broken(order flashsale.Order) (lines int) {
 	c.t.Helper()
-	report, err := c.desk.Money(c.t.Context())
+	report, err := c.desk.Money(c.t.Context(), 0)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -245,7 +245,7 @@ func (c *counter) sound() flashsale.MoneyReport {
 	c.t.Helper()
 	var report flashsale.MoneyReport
 	stacktest.Eventually(c.t, patience, func() (err error) {
-		if report, err = c.desk.Money(context.Background()); err == nil && report.Open > 0 {
+		if report, err = c.desk.Money(context.Background(), 0); err == nil && report.Open > 0 {
 			err = fmt.Errorf("%d payments or refunds are under way", report.Open)
 		}
 		return err
@@ -589,7 +589,7 @@ func TestRefund_Refused(t *testing.T) {
 		t.Fatalf("refund: %+v, %v", s, err)
 	}
 	c.wantStatus(order, flashsale.Refunding)
-	report, err := c.desk.Money(t.Context())
+	report, err := c.desk.Money(t.Context(), 0)
 	if err != nil || len(report.Broken) != 1 || !strings.Contains(report.Broken[0], "was refused") {
 		t.Errorf("money: %+v, %v", report, err)
 	}
@@ -870,7 +870,7 @@ func TestDesk_MoneyFindsFaults(t *testing.T) {
 	}
 	c.exec(`DELETE FROM points_intents WHERE order_no = $1`, frozen.OrderNo)
 	c.exec(`UPDATE points_intents SET trade_no = trade_no + 1 WHERE order_no = $1`, paid.OrderNo)
-	report, err := c.desk.Money(t.Context())
+	report, err := c.desk.Money(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
