@@ -29,6 +29,7 @@ const (
 
 	BatchLimit       = 1000 // what lua/reserve.lua promises to take
 	PartitionsLimit  = 1024
+	SessionKeyMin    = 16
 	ScriptTimeoutMin = 10 * time.Millisecond
 )
 
@@ -78,6 +79,10 @@ type Config struct {
 	Registry Registry
 	// ScriptTimeout bounds each call to Redis; after it the outcome is unknown. Default 2 s.
 	ScriptTimeout time.Duration
+	// SessionKey, if there is one, makes every token carry a checksum under it, so that made-up ones
+	// are refused without asking Redis: a token is then "<random>.<checksum>", the checksum being the
+	// first 16 bytes of HMAC-SHA256 of the random part, in hex. "": tokens are what they like.
+	SessionKey string
 	// SessionTTL bounds how long a session is served from memory although Redis invalidates
 	// it at once when it changes. Default 10 min.
 	SessionTTL time.Duration
@@ -133,6 +138,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("engine: ScriptTimeout must be at least %s, not %s", ScriptTimeoutMin, c.ScriptTimeout)
 	case c.SessionTTL < 0 || c.SessionsMax < 1:
 		return fmt.Errorf("engine: SessionTTL and SessionsMax must be positive, not %s and %d", c.SessionTTL, c.SessionsMax)
+	case c.SessionKey != "" && len(c.SessionKey) < SessionKeyMin:
+		return fmt.Errorf("engine: SessionKey must have at least %d characters", SessionKeyMin)
 	case c.StreamMax < 1:
 		return fmt.Errorf("engine: StreamMax must be at least 1, not %d", c.StreamMax)
 	}

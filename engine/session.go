@@ -2,8 +2,12 @@ package engine
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"strings"
@@ -35,9 +39,28 @@ type sessions struct {
 	seed  maphash.Seed
 	table atomic.Pointer[[]bucket] // a power of two of them
 
+	asking chan struct{} // slots of look-ups in Redis
+
 	mu    sync.Mutex // guards what follows, and who writes to the table
 	byKey map[string]*session
+
+	// What was warm when the connection was lost, since when, and until when Redis need not be asked
+	// again: who is logged in stays so while Redis is away.
+	lost    map[string]*session
+	lostAt  int64
+	restsTo int64
 }
+
+const (
+	// lookUpsMax is how many sessions are asked for at once; more wait. Made-up tokens so take their
+	// turn like all others, and never the whole pipeline to Redis.
+	lookUpsMax = 1024
+	// lostGrace is for how long sessions outlive the connection on which Redis would have told of
+	// their end.
+	lostGrace = int64(30 * time.Second)
+	// lostRest is for how long Redis is not asked again after it has not answered.
+	lostRest = int64(500 * time.Millisecond)
+)
 
 // session is what a token stands for. It is put into byKey before Redis is asked, and its
 // removal while the answer is on its way says that the answer may be stale. It never changes
@@ -82,7 +105,7 @@ const (
 func newSessions(config Config, clock func() int64) *sessions {
 	s := &sessions{
 		ttl: config.SessionTTL, max: config.SessionsMax, clock: clock,
-		seed: maphash.MakeSeed(), byKey: make(map[string]*session),
+		seed: maphash.MakeSeed(), byKey: make(map[string]*session), asking: make(chan struct{}, lookUpsMax),
 	}
 	s.resize(bucketsMin)
 	return s
@@ -97,12 +120,46 @@ func (e *Engine) Session(ctx context.Context, token string) (flashsale.User, err
 	if user, ok := e.sessions.get(token); ok {
 		return user, nil
 	}
+	if !e.signed(token) {
+		return flashsale.User{}, fmt.Errorf("session: %w", flashsale.ErrNotFound)
+	}
 	token = strings.Clone(token)
-	loading := e.sessions.expect(token)
+	if user, ok := e.sessions.rely(token); ok {
+		return user, nil
+	}
+	user, err := e.lookUp(ctx, token)
+	switch {
+	case errors.Is(err, flashsale.ErrNotFound):
+		e.sessions.drop(token)
+	case err != nil:
+		if user, ok := e.sessions.relyUnanswered(token); ok {
+			return user, nil
+		}
+	}
+	return user, err
+}
+
+// lookUp asks Redis. Only a session that is there is then read so that Redis tracks it: made-up
+// tokens would fill the memory of Redis, and push the good ones out of what it tracks.
+func (e *Engine) lookUp(ctx context.Context, token string) (flashsale.User, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
 	defer cancel()
+	select {
+	case e.sessions.asking <- struct{}{}:
+		defer func() { <-e.sessions.asking }()
+	case <-ctx.Done():
+		return flashsale.User{}, fmt.Errorf("session: too many are looked up: %w", ctx.Err())
+	}
+	result := e.client.Do(ctx, e.client.B().Get().Key(SessionKey(token)).Build())
+	if isNil(result) {
+		return flashsale.User{}, fmt.Errorf("session: %w", flashsale.ErrNotFound)
+	}
+	if err := result.Error(); err != nil {
+		return flashsale.User{}, fmt.Errorf("session: %w", err)
+	}
+	loading := e.sessions.expect(token)
 	get := e.client.B().Get().Key(SessionKey(token)).Cache()
-	result := e.client.DoCache(ctx, get, e.config.SessionTTL)
+	result = e.client.DoCache(ctx, get, e.config.SessionTTL)
 	if isNil(result) {
 		e.sessions.forget(loading)
 		return flashsale.User{}, fmt.Errorf("session: %w", flashsale.ErrNotFound)
@@ -121,6 +178,22 @@ func (e *Engine) Session(ctx context.Context, token string) (flashsale.User, err
 	return user, nil
 }
 
+// signed reports whether a token carries the checksum that it needs where there is a key.
+func (e *Engine) signed(token string) bool {
+	if e.config.SessionKey == "" {
+		return true
+	}
+	random, sum, ok := strings.Cut(token, ".")
+	return ok && hmac.Equal([]byte(sum), []byte(e.checksum(random)))
+}
+
+// checksum is what follows the dot of a token: the first 16 bytes of HMAC-SHA256, in hex.
+func (e *Engine) checksum(random string) string {
+	mac := hmac.New(sha256.New, []byte(e.config.SessionKey))
+	mac.Write([]byte(random))
+	return hex.EncodeToString(mac.Sum(nil)[:16])
+}
+
 // CreateSession writes a session as a login system does and returns its token.
 func (e *Engine) CreateSession(ctx context.Context, user flashsale.User, ttl time.Duration) (string, error) {
 	if !flashsale.ValidUser(user.ID) || ttl < time.Millisecond {
@@ -131,6 +204,9 @@ func (e *Engine) CreateSession(ctx context.Context, user flashsale.User, ttl tim
 		return "", fmt.Errorf("create session: %w", err)
 	}
 	token := rand.Text()
+	if e.config.SessionKey != "" {
+		token += "." + e.checksum(token)
+	}
 	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
 	defer cancel()
 	set := e.client.B().Set().Key(SessionKey(token)).Value(string(text)).Px(ttl).Build()
@@ -150,6 +226,7 @@ func (e *Engine) DeleteSession(ctx context.Context, token string) error {
 	}
 	e.sessions.mu.Lock()
 	defer e.sessions.mu.Unlock()
+	delete(e.sessions.lost, key)
 	if found := e.sessions.byKey[key]; found != nil {
 		e.sessions.remove(key, found)
 	}
@@ -273,7 +350,7 @@ func (s *sessions) invalidate(keys []rueidis.RedisMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if keys == nil {
-		s.clear()
+		s.lose()
 		return
 	}
 	for _, message := range keys {
@@ -281,8 +358,65 @@ func (s *sessions) invalidate(keys []rueidis.RedisMessage) {
 		if err != nil {
 			continue
 		}
+		delete(s.lost, key)
 		if found := s.byKey[key]; found != nil {
 			s.remove(key, found)
 		}
 	}
+}
+
+// lose keeps what is warm for as long as Redis may not answer.
+func (s *sessions) lose() {
+	now := s.clock()
+	if s.lost == nil || now >= s.lostAt+lostGrace {
+		s.lost, s.lostAt, s.restsTo = make(map[string]*session, len(s.byKey)), now, 0
+	}
+	for key, known := range s.byKey {
+		if known.until > now {
+			s.lost[key] = known
+		}
+	}
+	s.clear()
+}
+
+// rely returns a session that was warm when the connection was lost, if Redis has been asked a
+// moment ago and has not answered.
+func (s *sessions) rely(token string) (flashsale.User, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.clock() >= s.restsTo {
+		return flashsale.User{}, false
+	}
+	return s.graced(token)
+}
+
+// relyUnanswered is rely for who has just asked in vain.
+func (s *sessions) relyUnanswered(token string) (flashsale.User, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	user, ok := s.graced(token)
+	if ok {
+		s.restsTo = s.clock() + lostRest
+	}
+	return user, ok
+}
+
+func (s *sessions) graced(token string) (flashsale.User, bool) {
+	now := s.clock()
+	if s.lost == nil || now >= s.lostAt+lostGrace {
+		s.lost = nil
+		return flashsale.User{}, false
+	}
+	found := s.lost[SessionKey(token)]
+	if found == nil || found.until <= now {
+		return flashsale.User{}, false
+	}
+	return found.user, true
+}
+
+// drop forgets a session that Redis does not have.
+func (s *sessions) drop(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.lost, SessionKey(token))
 }

@@ -338,3 +338,108 @@ func BenchmarkSession_Crowd(b *testing.B) {
 		return found.user, time.Now().UnixNano() > found.until
 	})
 }
+
+// TestSession_MadeUpTokens: tokens that nobody holds leave nothing in Redis, which would track each
+// key that was asked for, and push no good session out of what it tracks; where there is a key they
+// do not even get there.
+func TestSession_MadeUpTokens(t *testing.T) {
+	t.Parallel()
+	url := stacktest.NewRedis(t, "--tracking-table-max-keys", "50").URL()
+	client := dial(t, url)
+	plain := start(t, Config{RedisURL: url})
+	keyed := start(t, Config{RedisURL: url, SessionKey: "a key of the installation"})
+	good, signed := login(t, plain), login(t, keyed)
+	whoIs(t, plain, good)
+	random, sum, _ := strings.Cut(signed, ".")
+	if whoIs(t, keyed, signed).ID != "ann" || len(sum) != 32 {
+		t.Fatalf("token %q", signed)
+	}
+	before := calls(t, client, "get")
+	var asking sync.WaitGroup
+	for worker := range 4 {
+		asking.Go(func() {
+			for n := range 250 {
+				token := fmt.Sprintf("made-up-%d-%d", worker, n)
+				if _, err := plain.Session(t.Context(), token); !errors.Is(err, flashsale.ErrNotFound) {
+					t.Errorf("%s: %v", token, err)
+				}
+			}
+		})
+	}
+	asking.Wait()
+	between := calls(t, client, "get")
+	for _, token := range []string{good, random, random + ".", random + "." + sum[1:], "x" + signed, signed + "0", "." + sum, strings.ToUpper(signed)} {
+		if _, err := keyed.Session(t.Context(), token); !errors.Is(err, flashsale.ErrNotFound) {
+			t.Errorf("forged %q: %v", token, err)
+		}
+	}
+	if n := calls(t, client, "get") - between; n != 0 {
+		t.Errorf("%d forged tokens reached redis", n)
+	}
+	whoIs(t, plain, good)
+	if n := calls(t, client, "get") - between; n != 0 || between-before != 1000 {
+		t.Errorf("the good session is cold again: %d reads, %d of made-up tokens", n, between-before)
+	}
+	stats, err := do(t, client, "INFO", "stats").ToString()
+	if err != nil || !strings.Contains(stats, "tracking_total_keys:2\r\n") {
+		t.Errorf("redis tracks other keys than those of 2 sessions: %v\n%s", err, stats)
+	}
+}
+
+// TestSession_RedisAway: who is logged in stays so while Redis does not answer, for as long as the
+// grace is, and nobody else comes in; an end of a session that was missed meanwhile counts as soon as
+// Redis is back.
+func TestSession_RedisAway(t *testing.T) {
+	t.Parallel()
+	redis := stacktest.NewRedis(t, "--appendfsync", "always")
+	e := start(t, Config{RedisURL: redis.URL()})
+	token, cold := login(t, e), login(t, e)
+	whoIs(t, e, token)
+	redis.Kill()
+	stacktest.Eventually(t, wait, func() error {
+		if _, ok := e.sessions.get(token); ok {
+			return errors.New("the loss is not noticed")
+		}
+		return nil
+	})
+	for range 100 {
+		if user := whoIs(t, e, token); user.ID != "ann" {
+			t.Fatal(user)
+		}
+	}
+	if _, err := e.Session(t.Context(), cold); err == nil || errors.Is(err, flashsale.ErrNotFound) {
+		t.Errorf("a cold session: %v, want a fault", err)
+	}
+	if err := redis.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	do(t, dial(t, redis.URL()), "DEL", SessionKey(token))
+	stacktest.Eventually(t, wait, func() error {
+		if _, err := e.Session(t.Context(), token); !errors.Is(err, flashsale.ErrNotFound) {
+			return fmt.Errorf("ended, but: %w", err)
+		}
+		return nil
+	})
+	whoIs(t, e, cold)
+}
+
+// TestSessions_Grace: the grace ends.
+func TestSessions_Grace(t *testing.T) {
+	t.Parallel()
+	var clock int64
+	s := newSessions(Config{SessionTTL: time.Hour, SessionsMax: 100}, func() int64 { return clock })
+	s.put(s.expect("warm"), flashsale.User{ID: "ann"}, time.Hour)
+	s.put(s.expect("short"), flashsale.User{ID: "bob"}, 10*time.Second)
+	s.invalidate(nil)
+	for _, c := range []struct {
+		at          time.Duration
+		warm, short bool
+	}{{0, true, true}, {9 * time.Second, true, true}, {11 * time.Second, true, false}, {29 * time.Second, true, false}, {31 * time.Second, false, false}} {
+		clock = int64(c.at)
+		for token, want := range map[string]bool{"warm": c.warm, "short": c.short} {
+			if _, ok := s.relyUnanswered(token); ok != want {
+				t.Errorf("%s after %s: %t", token, c.at, ok)
+			}
+		}
+	}
+}

@@ -46,6 +46,7 @@ type limits struct {
 	QueueMax          int           `env:"QUEUE_MAX" default:"${queue_max}" help:"Requests that wait for Redis to decide; more are answered overloaded."`
 	ScriptTimeout     time.Duration `env:"SCRIPT_TIMEOUT" default:"${script_timeout}" help:"One call to Redis; after it the outcome is unknown."`
 	SessionsMax       int           `env:"SESSIONS_MAX" default:"${sessions_max}" help:"Sessions kept in memory."`
+	SessionKey        string        `env:"SESSION_KEY" help:"At least 16 characters: tokens must carry a checksum under it, and forged ones are refused without asking Redis."`
 	StreamMax         int64         `env:"STREAM_MAX" default:"${stream_max}" help:"Orders of a partition that wait for the workers; more are answered overloaded."`
 }
 
@@ -107,6 +108,7 @@ func (l limits) bound(config *server.Config) {
 // tune puts the limits on an engine.
 func (l limits) tune(config *engine.Config) {
 	config.QueueMax, config.ScriptTimeout = l.QueueMax, l.ScriptTimeout
+	config.SessionKey = l.SessionKey
 	config.SessionsMax, config.StreamMax = l.SessionsMax, l.StreamMax
 }
 
