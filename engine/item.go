@@ -138,18 +138,7 @@ func (e *Engine) Item(ctx context.Context, item flashsale.ItemID) (Account, erro
 	key := ItemKey(e.Partition(item), item)
 	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
 	defer cancel()
-	parts, err := e.client.Do(ctx, e.client.B().Hmget().Key(key).Field(accountFields...).Build()).ToArray()
-	if err != nil {
-		return Account{}, fmt.Errorf("read item %d: %w", item, unreadable(err))
-	}
-	if len(parts) == len(accountFields) && parts[0].IsNil() && parts[len(parts)-1].IsNil() {
-		return Account{}, fmt.Errorf("item %d in redis: %w", item, flashsale.ErrNotFound)
-	}
-	a, err := decodeAccount(item, parts)
-	if err != nil {
-		return Account{}, fmt.Errorf("read item %d: %w: %w", item, ErrUnreadable, err)
-	}
-	return a, nil
+	return readAccount(item, e.client.Do(ctx, e.client.B().Hmget().Key(key).Field(accountFields...).Build()))
 }
 
 // unreadable turns the reply that a key is of another type into [ErrUnreadable].

@@ -800,6 +800,31 @@ func TestSetState_Table(t *testing.T) {
 	}
 }
 
+// TestAside_Table: only a key of a wrong type is moved, and nothing is lost by it.
+func TestAside_Table(t *testing.T) {
+	t.Parallel()
+	const target = "fs:{0}:aside:item:7:1"
+	wrong := text("not ours")
+	for _, c := range []struct {
+		name         string
+		given, after state
+		want         int64
+	}{
+		{"wrong", state{theItem: wrong}, state{target: wrong}, lua.AsideMoved},
+		{"right", state{theItem: account()}, state{theItem: account()}, lua.AsideRight},
+		{"missing", state{}, state{}, lua.AsideRight},
+		{"taken", state{theItem: wrong, target: wrong}, state{theItem: wrong, target: wrong}, lua.AsideRight},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			client := dial(t, stacktest.Redis(t))
+			c.given.write(t, client)
+			mustReply(t, asideScript.Exec(t.Context(), client, []string{theItem, target}, []string{"hash"}), c.want)
+			c.after.mustBe(t, client)
+		})
+	}
+}
+
 // TestReserve_NoTTL: a duplicate mark that expires lets a winner buy twice. (Museum bug 4.)
 func TestReserve_NoTTL(t *testing.T) {
 	t.Parallel()

@@ -18,6 +18,7 @@ import (
 // scripts are the embedded texts by file name, and where each runs on a real Redis.
 var scripts = map[string]struct{ embedded, goName, test string }{
 	"ack.lua":            {lua.Ack, "Ack", "../worker/script_test.go"},
+	"aside.lua":          {lua.Aside, "Aside", "../engine/script_test.go"},
 	"dead_letter.lua":    {lua.DeadLetter, "DeadLetter", "../worker/script_test.go"},
 	"dead_retry.lua":     {lua.DeadRetry, "DeadRetry", "../worker/script_test.go"},
 	"fence.lua":          {lua.Fence, "Fence", "../engine/script_test.go"},

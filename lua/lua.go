@@ -8,6 +8,9 @@ var (
 	// Ack takes persisted entries off the stream.
 	//go:embed ack.lua
 	Ack string
+	// Aside moves a key of a wrong type out of the way.
+	//go:embed aside.lua
+	Aside string
 	// DeadLetter sets one entry aside with its reason.
 	//go:embed dead_letter.lua
 	DeadLetter string

@@ -5,6 +5,9 @@ package lua
 const (
 	AckAcked = 1
 
+	AsideMoved = 1
+	AsideRight = 2
+
 	DeadLetterMoved = 1
 	DeadLetterGone  = 2
 

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"flashsale"
 	"flashsale/engine"
@@ -24,15 +27,17 @@ type GuardLedger interface {
 // GuardEngine is Redis' side of the engine as the guardian needs it.
 type GuardEngine interface {
 	RebuildEngine
-	// Partition returns where an item lives.
-	Partition(item flashsale.ItemID) int
-	// RunID names the run of the Redis that holds a partition.
-	RunID(ctx context.Context, partition int) (string, error)
+	// Look reads the accounts of items; what cannot be seen of one keeps nothing of the others.
+	Look(ctx context.Context, items []flashsale.ItemID) map[flashsale.ItemID]engine.Look
+	// SetAsideStreams moves streams and what belongs to them out of the way where they are of a
+	// wrong type, and says of which partitions.
+	SetAsideStreams(ctx context.Context) (moved []string, partitions map[int]bool, err error)
 }
 
 // guardian finds the items whose account Redis has lost, or has in an older state than the
-// ledger has seen, and rebuilds them. After a restart of Redis, or a failover, when nothing is sold,
-// it compares and rebuilds each of them, which vouches for it, so that it sells again.
+// ledger has seen, or in a run that nobody has vouched for, and rebuilds them. After a restart or
+// a failover, when nothing of that Redis is sold, these are all its items; each sells again as soon
+// as it is rebuilt itself. What cannot be reached is left for the next look.
 //
 // A Redis that lost the last moment before a crash is told from one that did not only by what
 // the ledger has seen of that moment. What it has not seen was pending, and nobody was promised
@@ -46,102 +51,185 @@ type guardian struct {
 	metrics *metrics
 	rebuild *rebuilder
 	wake    wake
+
+	mu      sync.Mutex                         // guards what follows
+	doubted map[flashsale.ItemID]string        // why an item must be rebuilt although its account looks right
+	differs map[flashsale.ItemID]differingFrom // from the ledger, in what an effect on its way may mend
 }
 
-func newGuardian(config Config, locks *locker, metrics *metrics, wake wake) *guardian {
+type differingFrom struct {
+	how   string
+	since time.Time
+}
+
+func newGuardian(config Config, client redis.UniversalClient, locks *locker, metrics *metrics, wake wake) *guardian {
 	return &guardian{
 		config: config, engine: config.Engine, locks: locks, lockTTL: lockTTL, metrics: metrics, wake: wake,
-		rebuild: &rebuilder{engine: config.Engine, ledger: config.Ledger, log: config.Logger, metrics: metrics},
+		rebuild: newRebuilder(config.Engine, config.Ledger, client, config.Logger, metrics),
+		doubted: make(map[flashsale.ItemID]string), differs: make(map[flashsale.ItemID]differingFrom),
 	}
 }
 
-// run guards until ctx ends. What waits for the stream then stays off sale for another worker;
-// a rebuild that has started is completed while work lasts.
+// run guards until ctx ends. A rebuild that has started is completed while work lasts. Faults make
+// it look no less often: what is away now is back in a moment, and must not wait then.
 func (g *guardian) run(ctx, work context.Context) {
-	var faults backoff
 	for ctx.Err() == nil {
-		wait := g.config.GuardEvery
-		if err := g.look(ctx, work); err == nil {
-			faults.reset()
-		} else if ctx.Err() == nil {
-			wait = faults.next()
+		if err := g.look(ctx, work); err != nil && ctx.Err() == nil {
 			g.metrics.faults.WithLabelValues("guardian").Inc()
-			g.config.Logger.Warn("guarding redis failed, trying again", "wait", wait, "error", err)
+			g.config.Logger.Warn("guarding redis failed in part, looking again", "wait", g.config.GuardEvery, "error", err)
 		}
-		g.wake.wait(ctx, wait)
+		g.wake.wait(ctx, g.config.GuardEvery)
 	}
 }
 
-// look inspects Redis and, if anything is wrong, repairs it, unless another worker is at it.
+// look inspects Redis and, where anything is wrong, repairs it, unless another worker is at it. The
+// partitions are tended at once, each under a lock of its own, which lies beside what it is about.
 func (g *guardian) look(ctx, work context.Context) error {
-	found, err := g.inspect(work)
-	if err != nil {
-		return err
-	}
+	moved, partitions, err := g.engine.SetAsideStreams(work)
+	g.rebuild.alarm(moved)
+	found, inspectErr := g.inspect(work, partitions, nil)
+	err = errors.Join(err, inspectErr)
 	g.metrics.suspects.Set(float64(len(found)))
-	if len(found) == 0 {
-		return nil
+	byPartition := make(map[int][]suspect)
+	for _, s := range found {
+		p := g.engine.Partition(s.item)
+		byPartition[p] = append(byPartition[p], s)
 	}
-	_, err = g.locks.do(work, guardianLock, g.lockTTL, func(held context.Context) error {
-		return g.tend(ctx, held)
-	})
+	var mu sync.Mutex // guards err
+	var tending errgroup.Group
+	tending.SetLimit(atOnce)
+	for p, suspects := range byPartition {
+		tending.Go(func() error {
+			_, fault := g.locks.do(work, guardianLock(p), g.lockTTL, func(held context.Context) error {
+				return g.tend(ctx, held, suspects)
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			err = errors.Join(err, fault)
+			return nil
+		})
+	}
+	_ = tending.Wait() // their errors are joined above
+	if err == nil {
+		g.metrics.suspects.Set(0)
+	}
 	return err
 }
 
-// tend looks again, since another worker may have been here, and rebuilds.
-func (g *guardian) tend(ctx, work context.Context) error {
-	found, err := g.inspect(work)
-	if err != nil {
-		return err
+// tend looks at the suspects again, since another worker may have been here, and rebuilds them.
+func (g *guardian) tend(ctx, work context.Context, suspects []suspect) error {
+	still := make(map[flashsale.ItemID]bool, len(suspects))
+	for _, s := range suspects {
+		still[s.item] = true
 	}
-	if _, err := g.rebuild.rebuild(ctx, work, found); err != nil {
-		return err
+	found, err := g.inspect(work, nil, still)
+	done, rebuildErr := g.rebuild.rebuild(ctx, work, found)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, d := range done {
+		delete(g.doubted, d.ItemID)
+		delete(g.differs, d.ItemID)
 	}
-	g.metrics.suspects.Set(0)
-	return nil
+	return errors.Join(err, rebuildErr)
 }
 
 // inspect reads the ledger before the accounts, so that a sequence in Redis that goes on is never
-// behind.
-func (g *guardian) inspect(ctx context.Context) (found []suspect, err error) {
+// behind. The items of lost partitions are suspect whatever they look like; only, if given, says
+// which items to inspect. With an error some items could not be seen.
+func (g *guardian) inspect(ctx context.Context, lost map[int]bool, only map[flashsale.ItemID]bool) (found []suspect, err error) {
 	items, err := g.config.Ledger.Guarded(ctx)
 	if err != nil {
-		return found, fmt.Errorf("guarded items: %w", err)
+		return nil, fmt.Errorf("guarded items: %w", err)
 	}
-	runs := make(map[int]string) // by partition
+	if only != nil {
+		items = slices.DeleteFunc(items, func(item flashsale.GuardedItem) bool { return !only[item.ID] })
+	}
+	ids := make([]flashsale.ItemID, len(items))
+	for n := range items {
+		ids[n] = items[n].ID
+	}
+	looks := g.engine.Look(ctx, ids)
+	away, example := 0, error(nil)
 	for _, item := range items {
-		p := g.engine.Partition(item.ID)
-		if runs[p] == "" {
-			if runs[p], err = g.engine.RunID(ctx, p); err != nil {
-				return found, err
-			}
+		if lost[g.engine.Partition(item.ID)] {
+			g.doubt(item.ID, "its stream was of a wrong type: what it held is lost")
 		}
-		account, err := g.engine.Item(ctx, item.ID)
-		s := suspect{item: item.ID, force: true}
-		switch {
-		case errors.Is(err, flashsale.ErrNotFound):
-			s.reason = "redis has no account"
-		case errors.Is(err, engine.ErrUnreadable):
-			s.reason = "account is unreadable"
-		case err != nil:
-			return found, err
-		case account.Generation != item.Generation:
-			s.reason = fmt.Sprintf("redis holds generation %d, the ledger %d", account.Generation, item.Generation)
-		case account.Sequence < item.Sequence:
-			s.reason = fmt.Sprintf("redis is at order %d, the ledger has seen %d", account.Sequence, item.Sequence)
-		case item.RolledBack:
-			s.reason = "redis has given one sequence to two orders: it was rolled back"
-		case account.Run != runs[p]:
-			s.reason = "redis has restarted or failed over"
-		case account.State == engine.StateRebuilding:
-			s.reason, s.force = "a rebuild was not completed", false
-		default:
+		look := looks[item.ID]
+		if look.Err != nil && !errors.Is(look.Err, flashsale.ErrNotFound) && !errors.Is(look.Err, engine.ErrUnreadable) {
+			away, example = away+1, look.Err
 			continue
 		}
-		found = append(found, s)
+		if s, wrong := g.judge(item, look); wrong {
+			found = append(found, s)
+		}
 	}
-	return found, nil
+	if away > 0 {
+		err = fmt.Errorf("%d items cannot be seen in redis, such as: %w", away, example)
+	}
+	return found, err
 }
+
+func (g *guardian) doubt(item flashsale.ItemID, reason string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.doubted[item] = reason
+}
+
+// judge tells what is wrong with an item, if anything is.
+func (g *guardian) judge(item flashsale.GuardedItem, look engine.Look) (s suspect, wrong bool) {
+	account := look.Account
+	s = suspect{item: item.ID, force: true, opensAt: item.OpensAt, closesAt: item.ClosesAt}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case errors.Is(look.Err, flashsale.ErrNotFound):
+		s.reason = "redis has no account"
+	case look.Err != nil:
+		s.reason, s.unreadable = "account or buyers are unreadable", true
+	case account.Generation != item.Generation:
+		s.reason = fmt.Sprintf("redis holds generation %d, the ledger %d", account.Generation, item.Generation)
+	case account.Sequence < item.Sequence:
+		s.reason = fmt.Sprintf("redis is at order %d, the ledger has seen %d", account.Sequence, item.Sequence)
+	case item.RolledBack:
+		s.reason = "redis has given one sequence to two orders: it was rolled back"
+	case !look.Vouched:
+		s.reason = "redis has restarted or failed over"
+	case g.doubted[item.ID] != "":
+		s.reason = g.doubted[item.ID]
+	case account.State == engine.StateRebuilding:
+		s.reason, s.force = "a rebuild was not completed", false
+	default:
+		s.reason, s.force = g.lasting(item, account), false
+	}
+	return s, s.reason != ""
+}
+
+// lasting tells in what an account differs from the ledger that an effect on its way would have
+// mended by now. Call with mu held.
+func (g *guardian) lasting(item flashsale.GuardedItem, account engine.Account) string {
+	how := ""
+	switch {
+	case account.Limit != item.Limit:
+		how = fmt.Sprintf("redis has a limit of %d, the ledger of %d", account.Limit, item.Limit)
+	case !sameMoment(account.OpensAt, item.OpensAt) || !sameMoment(account.ClosesAt, item.ClosesAt):
+		how = "redis has another window than the ledger"
+	case (account.State == engine.StatePaused) != item.Paused:
+		how = fmt.Sprintf("redis has it %s, the ledger does not", account.State)
+	default:
+		delete(g.differs, item.ID)
+		return ""
+	}
+	if seen := g.differs[item.ID]; seen.how != how {
+		g.differs[item.ID] = differingFrom{how, time.Now()}
+		return ""
+	}
+	if time.Since(g.differs[item.ID].since) < differsMax {
+		return ""
+	}
+	return how
+}
+
+func sameMoment(a, b time.Time) bool { return a.UnixMilli() == b.UnixMilli() }
 
 // dialWake wakes the guardian for every new connection: after a restart of Redis there is one
 // at once, long before the next look. (A client of a cluster does not tell: there the next look

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"flashsale"
 	"flashsale/engine"
@@ -25,7 +28,7 @@ func (s *setup) guard(t *testing.T, e Engine) *guardian {
 	}
 	config := s.config()
 	config.Engine = e
-	return newGuardian(config, newLocker(s.client), metrics, newWake())
+	return newGuardian(config, s.client, newLocker(s.client), metrics, newWake())
 }
 
 func (s *setup) look(t *testing.T) {
@@ -637,23 +640,28 @@ func (s *setup) wantAccountInRedis(t *testing.T, stock, generation int64) {
 	}
 }
 
-// By hand, with nobody who persists, the rebuild waits behind the fence; a rebuild by hand also
-// waits for the lock. Either gives up with its context and says what it waited for.
-func TestRebuilder_Waits(t *testing.T) {
+// A rebuild waits for nobody who has an entry in hand: what the stream holds of the item, read by a
+// consumer that died or by none, it brings into the ledger itself. It waits for another rebuild only,
+// and says so.
+func TestRebuilder_Alone(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t)
 	s.sale(50, 5)
-	r := s.rebuilder(t, true)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	if _, err := r.Rebuild(ctx, 1, false); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "entries to be persisted") {
-		t.Errorf("nobody persists: %v", err)
+	key := engine.OrdersKey(0)
+	if err := s.client.XGroupCreateMkStream(t.Context(), key, engine.Group, "0").Err(); err != nil && !isBusyGroup(err) {
+		t.Fatal(err)
 	}
-	s.persist()
-	_, err := newLocker(s.client).do(t.Context(), guardianLock, time.Minute, func(held context.Context) error {
+	err := s.client.XReadGroup(t.Context(), &redis.XReadGroupArgs{
+		Group: engine.Group, Consumer: "dead", Streams: []string{key, ">"}, Count: 2, Block: -1,
+	}).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := s.rebuilder(t, true)
+	_, err = newLocker(s.client).do(t.Context(), guardianLock(0), time.Minute, func(held context.Context) error {
 		ctx, cancel := context.WithTimeout(held, 200*time.Millisecond)
 		defer cancel()
-		if _, err := r.Rebuild(ctx, 1, false); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "holds the lock") {
+		if _, err := r.Rebuild(ctx, 1, false); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "is rebuilding") {
 			t.Errorf("locked: %v", err)
 		}
 		return nil
@@ -665,6 +673,103 @@ func TestRebuilder_Waits(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 	s.wantAccount(t, 45, 2, engine.StateOpen)
+	// Whoever takes the entries over finds their orders in the ledger.
+	s.client.XGroupDelConsumer(t.Context(), key, engine.Group, "dead")
+	s.client.XGroupSetID(t.Context(), key, engine.Group, "0")
+	s.persist()
+	s.wantClean(t)
+}
+
+// A key of ours that somebody wrote over with another type is moved aside, where an operator finds
+// it, told of, and written anew; the other items sell on meanwhile. So is a stream, and then every
+// item of its partition is rebuilt, because what the stream held is gone.
+func TestGuardian_WrongTypes(t *testing.T) {
+	t.Parallel()
+	for name, key := range map[string]string{
+		"account": engine.ItemKey(0, 1), "buyers": engine.BuyersKey(0, 1),
+		"stream": engine.OrdersKey(0), "dead": engine.DeadKey(0), "waiting": engine.WaitingKey(0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSetup(t)
+			s.sale(50, 5)
+			s.persist()
+			s.ask(t, "lost-1", "") // in the stream only
+			pipe := s.client.TxPipeline()
+			pipe.Del(t.Context(), key)
+			pipe.SAdd(t.Context(), key, "not ours")
+			if _, err := pipe.Exec(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			metrics := s.guard(t, s.engine)
+			if err := metrics.look(t.Context(), t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			wantMetric(t, "misplaced", metrics.metrics.misplaced, 1)
+			aside, err := s.client.Keys(t.Context(), "fs:{0}:aside:*").Result()
+			if err != nil || len(aside) != 1 {
+				t.Fatalf("aside: %v, %v", aside, err)
+			}
+			if members, err := s.client.SMembers(t.Context(), aside[0]).Result(); err != nil || len(members) != 1 {
+				t.Errorf("%s holds %v, %v", aside[0], members, err)
+			}
+			s.becomes(t, "new", "", flashsale.Accepted)
+			s.persist()
+			s.wantClean(t)
+		})
+	}
+}
+
+// What an effect on its way would have mended by now is mended: a limit, a window or a pause that
+// somebody changed in Redis by hand. A change that is a moment old is left to the relay.
+func TestGuardian_LastingDifferences(t *testing.T) {
+	t.Parallel()
+	for field, value := range map[string]string{"limit": "7", "closes_at_ms": "99999999999999", "opens_at_ms": "1", "state": "paused"} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			s := newSetup(t)
+			s.sale(50, 5)
+			s.persist()
+			before := s.client.HGet(t.Context(), engine.ItemKey(0, 1), field).Val()
+			s.client.HSet(t.Context(), engine.ItemKey(0, 1), field, value)
+			g := s.guard(t, s.engine)
+			if err := g.look(t.Context(), t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.client.HGet(t.Context(), engine.ItemKey(0, 1), field).Val(); got != value {
+				t.Errorf("%s is %s at once: the relay had no time", field, got)
+			}
+			seen := g.differs[1]
+			seen.since = seen.since.Add(-differsMax)
+			g.differs[1] = seen
+			if err := g.look(t.Context(), t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.client.HGet(t.Context(), engine.ItemKey(0, 1), field).Val(); got != before {
+				t.Errorf("%s is %s, want %s", field, got, before)
+			}
+			s.wantClean(t)
+		})
+	}
+}
+
+// Open items come first, then those that open next, then the past.
+func TestUrgency(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	at := func(item flashsale.ItemID, opens, closes time.Duration) suspect {
+		return suspect{item: item, opensAt: now.Add(opens), closesAt: now.Add(closes)}
+	}
+	suspects := []suspect{
+		at(5, -2*time.Hour, -time.Hour), at(4, 2*time.Hour, 3*time.Hour), at(3, time.Hour, 3*time.Hour),
+		at(2, -time.Minute, time.Hour), at(1, -time.Hour, time.Hour),
+	}
+	slices.SortStableFunc(suspects, urgency(now))
+	for n, s := range suspects {
+		if s.item != flashsale.ItemID(n+1) {
+			t.Errorf("item %d comes as number %d", s.item, n+1)
+		}
+	}
 }
 
 // What is told of a difference is bounded.

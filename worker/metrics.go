@@ -18,6 +18,7 @@ type metrics struct {
 	lost         prometheus.Counter
 	claimed      prometheus.Counter
 	rebuilt      prometheus.Counter
+	misplaced    prometheus.Counter
 	preheated    prometheus.Counter
 	paused       prometheus.Counter
 	retired      prometheus.Counter
@@ -68,6 +69,8 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		claimed: counter("flashsale_claimed_entries_total", "Entries taken over from a consumer that had them too long."),
 		rebuilt: counter("flashsale_rebuilt_items_total",
 			"Items that were written to Redis anew, after it lost its memory, restarted, or by hand."),
+		misplaced: counter("flashsale_misplaced_keys_total",
+			"Keys of ours that were of a wrong type and were moved aside. Each waits for an operator."),
 		preheated: counter("flashsale_preheated_sales_total", "Sales loaded into Redis on schedule."),
 		paused: counter("flashsale_audit_pauses_total",
 			"Items paused because the audit found them oversold. Each waits for an operator."),
@@ -114,7 +117,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.batchSize, m.persistSeconds, m.persisted, m.rejected, m.cancelled, m.deadLettered, m.lost,
-		m.claimed, m.rebuilt, m.preheated, m.paused, m.retired, m.relayed, m.faults, m.streamLength, m.streamLag, m.streamPending, m.streamOldest, m.deadLength, m.stands,
+		m.claimed, m.rebuilt, m.misplaced, m.preheated, m.paused, m.retired, m.relayed, m.faults, m.streamLength, m.streamLag, m.streamPending, m.streamOldest, m.deadLength, m.stands,
 		m.outbox, m.outboxWaiting, m.suspects, m.audited, m.gap, m.broken,
 	} {
 		errs = append(errs, registerer.Register(c))

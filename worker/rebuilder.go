@@ -8,19 +8,26 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"flashsale"
 	"flashsale/engine"
 )
 
 const (
-	// guardianLock is held by whoever fences items.
-	guardianLock = "guardian"
-	// drainPoll is how often the stream is looked at behind a fence.
-	drainPoll = 25 * time.Millisecond
+	// atOnce bounds what is rebuilt at the same time.
+	atOnce = 8
+	// waveMax is how many items share one reading of the stream.
+	waveMax = 64
+	// drainPage is how many entries one XRANGE of a rebuild reads.
+	drainPage = 500
+	// differsMax is how long an account may differ from the ledger in what the relay mends.
+	differsMax = 3 * time.Second
 	// rebuildLockPoll is how often a rebuild by hand asks for the lock.
 	rebuildLockPoll = 250 * time.Millisecond
 )
@@ -29,8 +36,12 @@ const (
 // rebuild, it is to be preheated.
 var ErrNotLoaded = errors.New("never loaded into redis: preheat it")
 
+// guardianLock is held by whoever fences items of a partition; it lies in the partition's slot.
+func guardianLock(p int) string { return "guardian:{" + engine.Tag(p) + "}" }
+
 // RebuildLedger is the ledger of record as a rebuild needs it.
 type RebuildLedger interface {
+	Persister
 	// Rebuild calls fn with what the ledger holds of the item, in one transaction in which the
 	// item's row is locked, so that no order of it is persisted or ended meanwhile, and in which
 	// no relay is at work. If fn returns true the transaction raises the generation by one, sets
@@ -47,6 +58,8 @@ type RebuildEngine interface {
 	Buyers(ctx context.Context, item flashsale.ItemID, fn func(user string, orders []flashsale.Order) error) error
 	Fence(ctx context.Context, item flashsale.ItemID, token string) (*engine.Fence, error)
 	Item(ctx context.Context, item flashsale.ItemID) (engine.Account, error)
+	Partition(item flashsale.ItemID) int
+	SetAside(ctx context.Context, item flashsale.ItemID) (moved []string, err error)
 	Vouched(ctx context.Context, item flashsale.ItemID) (bool, error)
 }
 
@@ -55,8 +68,9 @@ type RebuildEngine interface {
 // # One rebuild
 //
 //  1. The fence takes the item off sale. From then on nothing changes it in Redis.
-//  2. The stream is drained: every entry that Redis still holds of the item is persisted by the
-//     consumers, or refused, as always. If the ledger is away this waits, behind the fence.
+//  2. Every order that the stream still holds of the item is persisted, or refused, as always: by
+//     the rebuild itself, so that it waits for nobody who has an entry in hand. Consumers find it
+//     done. If the ledger is away this fails, and is done again, behind the fence.
 //  3. What Redis holds is read.
 //  4. The ledger locks the item, compares, and commits the next generation.
 //  5. Redis is written as the ledger was at 4, and the item opens in that generation.
@@ -66,7 +80,7 @@ type RebuildEngine interface {
 // Redis opens with the stock and the buyers of one transaction. A confirmed order is in that
 // transaction, and so among the buyers, or it is persisted later. Later means: from an entry
 // that a worker has in hand although Redis has lost it, for everything in the stream was
-// drained at 2. Such an entry is of an older generation than the one that 4 committed, so the
+// persisted at 2. Such an entry is of an older generation than the one that 4 committed, so the
 // ledger rejects it with the reason "rebuilt" and its units, which Redis does not count, are
 // nobody's. That is why the generation is committed before Redis sells in it, and why it is
 // never used twice. What was pending in a Redis that lost it is gone: it was never confirmed.
@@ -87,8 +101,15 @@ type RebuildEngine interface {
 type rebuilder struct {
 	engine  RebuildEngine
 	ledger  RebuildLedger
+	client  redis.UniversalClient
 	log     *slog.Logger
 	metrics *metrics
+}
+
+func newRebuilder(engine RebuildEngine, ledger RebuildLedger, client redis.UniversalClient,
+	log *slog.Logger, metrics *metrics,
+) *rebuilder {
+	return &rebuilder{engine: engine, ledger: ledger, client: client, log: log, metrics: metrics}
 }
 
 // suspect is an item that Redis may have wrong.
@@ -98,56 +119,203 @@ type suspect struct {
 	// force gives the item a new generation even if it is found intact. Equal is not enough
 	// when Redis may have lost writes: a worker may have in hand, and persist later, entries that
 	// a Redis that was rolled back to just before them no longer knows of.
-	force bool
+	force             bool
+	unreadable        bool // a key of it may be of a wrong type
+	opensAt, closesAt time.Time
 
 	fence *engine.Fence
+	err   error
 }
 
-// rebuild takes the suspects off sale, all of them first, and puts each on sale again once its
-// stream is drained. It waits until ctx ends; a rebuild that has started is completed while
-// work lasts. One item's fault does not keep the others.
-func (r *rebuilder) rebuild(ctx, work context.Context, suspects []suspect) (differences []Difference, err error) {
-	var faults []error
-	var waiting []suspect
-	for _, s := range suspects {
-		if s.fence, err = r.engine.Fence(work, s.item, rand.Text()); err != nil {
-			faults = append(faults, err)
-			continue
+// urgency orders items by what waits for them: open ones, then those that open next, then the past.
+func urgency(now time.Time) func(a, b suspect) int {
+	class := func(s suspect) int {
+		switch {
+		case now.Before(s.opensAt):
+			return 2
+		case now.Before(s.closesAt):
+			return 1
+		default:
+			return 3
 		}
-		r.log.Info("item is off sale until it is compared with the ledger", "item", s.item, "reason", s.reason)
-		waiting = append(waiting, s)
 	}
-	for len(waiting) > 0 {
-		still := waiting[:0]
-		for _, s := range waiting {
-			drained, err := s.fence.Drained(work)
-			if err == nil && !drained {
-				still = append(still, s)
-				continue
-			}
-			if err == nil {
-				var d Difference
-				if d, err = r.finish(work, s); err == nil {
-					differences = append(differences, d)
-				}
-			}
-			if err != nil {
-				faults = append(faults, fmt.Errorf("rebuild item %d: %w", s.item, err))
-			}
-		}
-		if waiting = still; len(waiting) == 0 {
-			break
-		}
-		pause(ctx, drainPoll)
+	return func(a, b suspect) int {
+		return cmp.Or(cmp.Compare(class(a), class(b)), a.opensAt.Compare(b.opensAt))
+	}
+}
+
+// rebuild takes the suspects off sale and puts each on sale again, the most urgent ones first, many
+// at once. It begins no more when ctx ends; what has begun is completed while work lasts. One item's
+// fault does not keep the others.
+func (r *rebuilder) rebuild(ctx, work context.Context, suspects []suspect) (differences []Difference, err error) {
+	slices.SortStableFunc(suspects, urgency(time.Now()))
+	var faults []error
+	for wave := range slices.Chunk(suspects, waveMax) {
 		if err := cmp.Or(ctx.Err(), context.Cause(work)); err != nil {
-			faults = append(faults, fmt.Errorf("%d items wait for entries to be persisted: %w", len(waiting), err))
+			faults = append(faults, err)
 			break
 		}
+		done, err := r.rebuildWave(work, wave)
+		differences, faults = append(differences, done...), append(faults, err)
 	}
 	return differences, errors.Join(faults...)
 }
 
-// finish compares a drained item and opens it.
+// rebuildWave rebuilds items that share the readings of their streams.
+func (r *rebuilder) rebuildWave(ctx context.Context, wave []suspect) (done []Difference, err error) {
+	each := func(do func(s *suspect) error) {
+		var all errgroup.Group
+		all.SetLimit(atOnce)
+		for i := range wave {
+			if s := &wave[i]; s.err == nil {
+				all.Go(func() error { s.err = do(s); return nil })
+			}
+		}
+		_ = all.Wait() // each keeps its own error
+	}
+	each(func(s *suspect) error { return r.fence(ctx, s) })
+	r.persistStreams(ctx, wave)
+	differences := make([]Difference, len(wave))
+	each(func(s *suspect) (err error) {
+		n := slices.IndexFunc(wave, func(other suspect) bool { return other.item == s.item })
+		differences[n], err = r.finish(ctx, *s)
+		return err
+	})
+	var faults []error
+	for n, s := range wave {
+		if s.err != nil {
+			faults = append(faults, fmt.Errorf("rebuild item %d: %w", s.item, s.err))
+			continue
+		}
+		done = append(done, differences[n])
+	}
+	return done, errors.Join(faults...)
+}
+
+func (r *rebuilder) fence(ctx context.Context, s *suspect) (err error) {
+	if s.unreadable {
+		moved, err := r.engine.SetAside(ctx, s.item)
+		r.alarm(moved)
+		if err != nil {
+			return err
+		}
+	}
+	if s.fence, err = r.engine.Fence(ctx, s.item, rand.Text()); err != nil {
+		return err
+	}
+	r.log.Info("item is off sale until it is compared with the ledger", "item", s.item, "reason", s.reason)
+	return nil
+}
+
+// alarm tells of keys that were of a wrong type.
+func (r *rebuilder) alarm(moved []string) {
+	for _, key := range moved {
+		r.metrics.misplaced.Inc()
+		r.log.Error("a key of ours was of a wrong type and is moved aside: look who wrote it, then delete it", "key", key)
+	}
+}
+
+// persistStreams persists what the streams hold of the fenced items, each partition's in one
+// reading. It acknowledges nothing: the consumers find the orders in the ledger.
+func (r *rebuilder) persistStreams(ctx context.Context, wave []suspect) {
+	byPartition := make(map[int]map[flashsale.ItemID]*suspect)
+	for i := range wave {
+		if s := &wave[i]; s.err == nil {
+			p := r.engine.Partition(s.item)
+			if byPartition[p] == nil {
+				byPartition[p] = make(map[flashsale.ItemID]*suspect)
+			}
+			byPartition[p][s.item] = s
+		}
+	}
+	var reading errgroup.Group
+	reading.SetLimit(atOnce)
+	for p, items := range byPartition {
+		reading.Go(func() error {
+			if err := r.persistStream(ctx, p, items); err != nil {
+				for _, s := range items {
+					s.err = cmp.Or(s.err, err)
+				}
+			}
+			return nil
+		})
+	}
+	_ = reading.Wait() // each item keeps its own error
+}
+
+func (r *rebuilder) persistStream(ctx context.Context, partition int, items map[flashsale.ItemID]*suspect) error {
+	key, last := engine.OrdersKey(partition), streamID{}
+	for _, s := range items {
+		last = last.later(parseStreamID(s.fence.LastID))
+	}
+	var page batch
+	for after := "-"; ; after = "(" + page.last {
+		reply, err := do(ctx, r.client, "xrange", key, after, last.String(), "count", drainPage)
+		if err == nil {
+			page.reset()
+			err = page.readEntries(&reply, 0)
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+		if page.last == "" {
+			return nil
+		}
+		orders := make(map[flashsale.ItemID][]flashsale.Order)
+		for _, order := range page.orders {
+			if s := items[order.ItemID]; s != nil && s.err == nil {
+				orders[order.ItemID] = append(orders[order.ItemID], order)
+			}
+		}
+		for item, batch := range orders {
+			if err := r.persist(ctx, batch); err != nil {
+				items[item].err = fmt.Errorf("persist what waits in the stream: %w", err)
+			}
+		}
+	}
+}
+
+// persist leaves out what can never be stored: a consumer sets it aside.
+func (r *rebuilder) persist(ctx context.Context, orders []flashsale.Order) error {
+	for chunk := range slices.Chunk(orders, DefaultBatchSize) {
+		for len(chunk) > 0 {
+			_, err := r.ledger.Persist(ctx, chunk)
+			bad, unstorable := errors.AsType[*flashsale.UnstorableError](err)
+			if !unstorable {
+				if err != nil {
+					return err
+				}
+				break
+			}
+			chunk = slices.Clone(chunk)
+			for _, order := range slices.Backward(bad.Orders) {
+				chunk = slices.Delete(chunk, order.Index, order.Index+1)
+			}
+		}
+	}
+	return nil
+}
+
+// streamID is the id of a stream's entry.
+type streamID struct{ ms, seq uint64 }
+
+func parseStreamID(text string) (id streamID) {
+	ms, seq, _ := strings.Cut(text, "-")
+	id.ms, _ = strconv.ParseUint(ms, 10, 64) // Redis wrote it
+	id.seq, _ = strconv.ParseUint(seq, 10, 64)
+	return id
+}
+
+func (id streamID) String() string { return fmt.Sprintf("%d-%d", id.ms, id.seq) }
+
+func (id streamID) later(other streamID) streamID {
+	if cmp.Or(cmp.Compare(id.ms, other.ms), cmp.Compare(id.seq, other.seq)) < 0 {
+		return other
+	}
+	return id
+}
+
+// finish compares an item whose orders are all in the ledger, and opens it.
 func (r *rebuilder) finish(ctx context.Context, s suspect) (Difference, error) {
 	redis, err := r.read(ctx, s.item)
 	if err != nil {
@@ -171,8 +339,7 @@ func (r *rebuilder) finish(ctx context.Context, s suspect) (Difference, error) {
 	}
 	item := state.Item
 	item.Generation++
-	orders := slices.DeleteFunc(state.Orders, func(o flashsale.Order) bool { return !o.Status.Live() })
-	if err := s.fence.Open(ctx, item, orders, state.Restock); err != nil {
+	if err := s.fence.Open(ctx, item, state.Orders, state.Restock); err != nil {
 		return Difference{}, err
 	}
 	difference.Rebuilt = item.Generation
@@ -260,7 +427,7 @@ func NewRebuilder(config RebuilderConfig) (*Rebuilder, error) {
 		return nil, errors.Join(err, client.Close())
 	}
 	return &Rebuilder{
-		core:  &rebuilder{engine: config.Engine, ledger: config.Ledger, log: config.Logger, metrics: metrics},
+		core:  newRebuilder(config.Engine, config.Ledger, client, config.Logger, metrics),
 		force: config.Force, client: client, locks: newLocker(client),
 	}, nil
 }
@@ -268,10 +435,10 @@ func NewRebuilder(config RebuilderConfig) (*Rebuilder, error) {
 // Close closes the connections.
 func (r *Rebuilder) Close() error { return r.client.Close() }
 
-// Rebuild takes the item off sale, waits until the workers have persisted what the stream
-// holds, writes the item anew if it differs from the ledger, and puts it on sale. Without a
-// worker that persists it waits until ctx ends; the item then stays off sale, until it is
-// rebuilt again, by hand or by any worker. It also waits for a worker that is rebuilding.
+// Rebuild takes the item off sale, persists what the stream holds of it, writes the item anew if it
+// differs from the ledger, and puts it on sale. It needs no worker, and waits for one that is
+// rebuilding. After an error the item may stay off sale, until it is rebuilt again, by hand or by any
+// worker.
 //
 // A dry run changes nothing and compares as well as that can be done while both stores move.
 func (r *Rebuilder) Rebuild(ctx context.Context, id flashsale.ItemID, dryRun bool) (difference Difference, err error) {
@@ -280,12 +447,14 @@ func (r *Rebuilder) Rebuild(ctx context.Context, id flashsale.ItemID, dryRun boo
 		return difference, wrapRebuild(id, err)
 	}
 	for {
-		ran, err := r.locks.do(ctx, guardianLock, lockTTL, func(held context.Context) error {
+		ran, err := r.locks.do(ctx, guardianLock(r.core.engine.Partition(id)), lockTTL, func(held context.Context) error {
 			vouched, err := r.core.engine.Vouched(held, id)
 			if err != nil {
 				return err
 			}
-			done, err := r.core.rebuild(held, held, []suspect{{item: id, reason: "asked for", force: r.force || !vouched}})
+			done, err := r.core.rebuild(held, held, []suspect{{
+				item: id, reason: "asked for", force: r.force || !vouched, unreadable: difference.Unreadable,
+			}})
 			if len(done) == 1 {
 				difference = done[0]
 			}
@@ -295,7 +464,7 @@ func (r *Rebuilder) Rebuild(ctx context.Context, id flashsale.ItemID, dryRun boo
 			return difference, wrapRebuild(id, err)
 		}
 		if pause(ctx, rebuildLockPoll); ctx.Err() != nil {
-			return difference, wrapRebuild(id, fmt.Errorf("a worker holds the lock %s%s: %w", lockPrefix, guardianLock, ctx.Err()))
+			return difference, wrapRebuild(id, fmt.Errorf("a worker is rebuilding: %w", ctx.Err()))
 		}
 	}
 }

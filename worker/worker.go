@@ -143,11 +143,12 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	var others sync.WaitGroup
 	others.Go(func() { newSampler(w.config, client, w.metrics).run(ctx) })
+	others.Go(func() { newRescuer(w.config, client, w.metrics).run(ctx) })
 	locks := newLocker(client)
 	if w.config.GuardEvery > 0 {
 		guardWake := newWake()
 		reader.AddHook(dialWake{guardWake})
-		guardian := newGuardian(w.config, locks, w.metrics, guardWake)
+		guardian := newGuardian(w.config, client, locks, w.metrics, guardWake)
 		others.Go(func() { guardian.run(ctx, work) })
 	}
 	if w.config.PreheatBefore > 0 {
