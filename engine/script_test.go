@@ -421,6 +421,66 @@ func TestReserve_StreamExhausted(t *testing.T) {
 	given.mustBe(t, client)
 }
 
+// TestReserve_StreamExhaustedMidway: where the last id is left for the entry of the first item of a
+// run, that entry does not stay when the second's cannot be added.
+func TestReserve_StreamExhaustedMidway(t *testing.T) {
+	t.Parallel()
+	client := dial(t, stacktest.Redis(t))
+	given := state{theItem: account(), "fs:{0}:item:8": account(), theOrders: stream{{"a": "1"}}}
+	state{theItem: given[theItem], "fs:{0}:item:8": given["fs:{0}:item:8"]}.write(t, client)
+	do(t, client, "XADD", theOrders, "18446744073709551615-18446744073709551614", "a", "1")
+	keys := []string{theOrders, theWaiting, theItem, theBuyers, "fs:{0}:item:8", "fs:{0}:buyers:8"}
+	args := append([]string{"10", "test:reserve"}, ask("7", "101 ann 1")...)
+	if err := reserveScript.Exec(t.Context(), client, keys, append(args, ask("8", "102 bob 1")...)).Error(); err == nil {
+		t.Error("accepted without an entry in the stream")
+	}
+	given.mustBe(t, client)
+}
+
+// TestReserve_BoundedRun: however much the users of a run hold, it stays short; only those wait whose
+// entries are long. Whoever holds little, or nothing, is answered beside them.
+func TestReserve_BoundedRun(t *testing.T) {
+	t.Parallel()
+	client := dial(t, stacktest.NewRedis(t).URL())
+	state{theItem: account("stock", "100000", "limit", "10000"), theBuyers: hash{"bob": "7 2 k"}}.write(t, client)
+	requests := make([]string, 0, DefaultBatchMax)
+	for n := range DefaultBatchMax - 2 {
+		user, lines := fmt.Sprint("hoarder", n), make([]string, 49)
+		for i := range lines {
+			lines[i] = fmt.Sprintf("%d 1 %0128d", 1000+n*100+i, i)
+		}
+		do(t, client, "HSET", theBuyers, user, strings.Join(lines, ","))
+		requests = append(requests, fmt.Sprintf("%d %s 9999 new", 1_000_000+n, user))
+	}
+	requests = append(requests, "2000000 bob 2 k", "2000001 ann 1")
+	shortest := time.Hour // a busy machine may hold up any one run
+	for range 10 {
+		do(t, client, "CONFIG", "RESETSTAT")
+		got, _, _ := strings.Cut(decided(t, reserve(client, 100, requests...), len(requests)), " ")
+		if head := strings.TrimRight(got[:DefaultBatchMax-2], "O"); head == "" || strings.Trim(head, "L") != "" || len(head) > 20 {
+			t.Fatalf("hoarders are told %q", got)
+		}
+		if tail := got[DefaultBatchMax-2:]; tail != "RA" && tail != "RL" {
+			t.Fatalf("those who hold little are told %q", tail)
+		}
+		stats, err := do(t, client, "INFO", "commandstats").ToString()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, stats, _ = strings.Cut(stats, "cmdstat_evalsha:calls=1,usec=")
+		text, _, _ := strings.Cut(stats, ",")
+		took, err := time.ParseDuration(text + "us")
+		if err != nil {
+			t.Fatal(err)
+		}
+		shortest = min(shortest, took)
+		do(t, client, "HDEL", theBuyers, "ann")
+	}
+	if shortest > 5*time.Millisecond {
+		t.Errorf("a run took %s", shortest)
+	}
+}
+
 // TestReserve_Thousand: the largest batch the script promises to take.
 func TestReserve_Thousand(t *testing.T) {
 	t.Parallel()

@@ -62,6 +62,7 @@ var letterOutcomes = [256]flashsale.Outcome{
 	lua.LetterEnded:          flashsale.Ended,
 	lua.LetterPaused:         flashsale.Paused,
 	lua.LetterKeyReused:      flashsale.KeyReused,
+	lua.LetterOverloaded:     flashsale.Overloaded,
 }
 
 // namesOrder tells of which outcomes the script names the order.

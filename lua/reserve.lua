@@ -32,7 +32,8 @@
 --     seq        orders accepted in the generation, after the run
 --     outcomes   one letter a request, in order:
 --                A accepted, R replayed, D duplicate_order, L limit_reached, S sold_out,
---                N not_started, E ended, P paused, K key_reused
+--                N not_started, E ended, P paused, K key_reused,
+--                O overloaded (the run's users hold more than it may read: ask again)
 --     order_nos  the order_no that the user holds, for each R, D, L and K, in order
 --                ('' where an L holds none)
 --
@@ -41,14 +42,18 @@
 -- is made: buyers gets the order, stock falls, sequence and waiting rise, and the stream gets one
 -- entry an item {item, gen, seq (of its first order), at_ms, then a pair an order: user, order}.
 -- Where units have come back before, one message "<item> <epoch> <gen> <seq> <user>..." on
--- the channel tells who took them, and the sequence before them. Time: reads TIME once. Cost: O(requests), one
--- INFO a run, three commands an item and its users' orders, of which there are at most ORDERS_MAX
--- each.
+-- the channel tells who took them, and the sequence before them. Time: reads TIME once.
+-- Cost: O(requests), one INFO a run, three commands an item. What the users hold is read once a
+-- run, and of entries longer than SHORT bytes no more than READ_MAX bytes in all, which costs a
+-- command a user where the limit lets entries grow long: below 5 ms.
 
 local DECIDED, NOT_READY, OVERLOADED = 1, 2, 3
 local ORDERS_MAX = 50  -- live orders of an item that a user may hold: what a run may have to read of him
 local RELEASES_MAX = 5 -- orders of an item that a user may give back and buy again
 local TRICKLE = 1000   -- units left, up to which it is told who took those that came back
+local FEW = 5          -- the limit up to which no entry is long
+local SHORT = 200      -- bytes of a user's entry that are always read: a few orders
+local READ_MAX = 50000 -- bytes beyond these that a run reads; whoever comes after that is answered O
 
 local orders_key, waiting_key = KEYS[1], KEYS[2]
 local stream_max, channel = tonumber(ARGV[1]), ARGV[2]
@@ -64,27 +69,48 @@ local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now_ms)
 
-local NOTHING = {units = 0, orders = 0, over = 0, last = '', keys = {}}
+local NOTHING = {units = 0, orders = 0, over = 0, last = '', lines = ''}
 
--- hold adds what a text of a buyers entry says to what a user holds.
-local function hold(holds, text)
-  holds.text = holds.text and (holds.text .. ',' .. text) or text
-  for order_no, qty, key in string.gmatch(text, '(%d+) (%-?%d+) ([^,]*)') do
-    local units = tonumber(qty)
+-- parse adds up what a user holds. lines is his entry with a comma behind every order.
+local function parse(entry)
+  local holds = {units = 0, orders = 0, over = 0, last = '', lines = entry .. ','}
+  local lines, start = holds.lines, 1
+  while true do -- by plain searches: an idempotency key may be long
+    local space = string.find(lines, ' ', start, true)
+    local stop = space and string.find(lines, ' ', space + 1, true)
+    local units = stop and tonumber(string.sub(lines, space + 1, stop - 1))
+    if not units then
+      return holds
+    end
     if units > 0 then
-      holds.units, holds.orders, holds.last = holds.units + units, holds.orders + 1, order_no
+      holds.units, holds.orders = holds.units + units, holds.orders + 1
+      holds.last = string.sub(lines, start, space - 1)
     else
       holds.over = holds.over + 1
     end
-    if key ~= '' then
-      holds.keys[key] = {order_no = order_no, qty = math.abs(units)}
-    end
+    start = string.find(lines, ',', stop, true) + 1
   end
-  return holds
 end
 
-local function parse(text)
-  return hold({units = 0, orders = 0, over = 0, last = '', keys = {}}, text)
+-- find returns the order that a key names among those a user holds or has held, and its quantity.
+local function find(holds, key)
+  local at = string.find(holds.lines, ' ' .. key .. ',', 1, true)
+  if at then
+    return string.match(string.sub(holds.lines, math.max(1, at - 40), at - 1), '(%d+) %-?(%d+)$')
+  end
+end
+
+local NOTHING_DECIDED = {NOT_READY, 0, 0, '0', '0', 0, 0, '', {}}
+local unread = READ_MAX
+
+-- readable reports whether what a user holds is not too much to read in this run.
+local function readable(buyers_key, user)
+  local size = tonumber(redis.pcall('HSTRLEN', buyers_key, user)) or 0
+  if size <= SHORT then
+    return true
+  end
+  unread = unread - size
+  return unread >= 0
 end
 
 -- decide decides the requests ARGV[first] to ARGV[last] of an item. It returns the decision, and
@@ -92,23 +118,29 @@ end
 local function decide(item_key, buyers_key, first, last)
   local account = redis.pcall('HMGET', item_key, 'stock', 'limit', 'opens_at_ms', 'closes_at_ms',
     'epoch', 'gen', 'seq', 'state', 'run')
-  local users, place = {}, {} -- each user once
-  for i = first, last, 2 do
-    if not place[ARGV[i]] then
-      users[#users + 1] = ARGV[i]
-      place[ARGV[i]] = #users
-    end
-  end
-  local before = redis.pcall('HMGET', buyers_key, unpack(users))
   local stock, limit = tonumber(account[1]), tonumber(account[2])
   local opens_at_ms, closes_at_ms = tonumber(account[3]), tonumber(account[4])
   local epoch, gen, seq, state = tonumber(account[5]), tonumber(account[6]), tonumber(account[7]), account[8]
-  if account.err or before.err or not run or account[9] ~= run
+  if not run or account[9] ~= run
       or not (stock and limit and opens_at_ms and closes_at_ms and epoch and gen and seq)
       or (state ~= 'open' and state ~= 'paused') then
     -- Missing, half-written, of another type, being rebuilt, or not vouched for: never guessed, and
     -- no matter of the other items.
-    return {NOT_READY, 0, 0, '0', '0', 0, 0, '', {}}
+    return NOTHING_DECIDED
+  end
+  local users, place = {}, {} -- each user once; false: not read
+  for i = first, last, 2 do
+    local user = ARGV[i]
+    if place[user] == nil then
+      place[user] = (limit <= FEW or readable(buyers_key, user)) and #users + 1
+      if place[user] then
+        users[#users + 1] = user
+      end
+    end
+  end
+  local before = #users > 0 and redis.pcall('HMGET', buyers_key, unpack(users)) or {}
+  if before.err then -- of another type
+    return NOTHING_DECIDED
   end
 
   local closed -- the letter for whoever holds nothing
@@ -125,7 +157,7 @@ local function decide(item_key, buyers_key, first, last)
   local held = {}                 -- user -> what he holds, or the text of it while nobody asks
   for i = first, last, 2 do
     local user, order = ARGV[i], ARGV[i + 1]
-    local holds = held[user] or before[place[user]] or NOTHING
+    local holds = held[user] or place[user] and before[place[user]] or NOTHING
     if type(holds) == 'string' then
       holds = parse(holds)
       held[user] = holds
@@ -135,34 +167,46 @@ local function decide(item_key, buyers_key, first, last)
       qty, key = string.match(order, '^%d+ (%d+) (.*)$')
       qty = tonumber(qty)
     end
-    local known = holds.keys[key]
-    if known then
-      outcomes[#outcomes + 1] = 'R'
-      if known.qty ~= qty then
-        outcomes[#outcomes] = 'K'
-      end
-      order_nos[#order_nos + 1] = known.order_no
+    local known, known_qty
+    if key ~= '' and holds ~= NOTHING then
+      known, known_qty = find(holds, key)
+    end
+    local letter, order_no
+    if not place[user] then -- too much to read
+      letter = 'O'
+    elseif known and tonumber(known_qty) == qty then
+      letter = 'R'
+      order_no = known
+    elseif known then
+      letter = 'K'
+      order_no = known
     elseif holds.units > 0 and (closed or limit == 1) then
-      outcomes[#outcomes + 1] = 'D'
-      order_nos[#order_nos + 1] = holds.last
+      letter = 'D'
+      order_no = holds.last
     elseif closed then
-      outcomes[#outcomes + 1] = closed
+      letter = closed
     elseif holds.units + qty > limit or holds.orders >= ORDERS_MAX or holds.over >= RELEASES_MAX
         or holds ~= NOTHING and holds.orders + holds.over == 0 then -- unreadable: sells nothing
-      outcomes[#outcomes + 1] = 'L'
-      order_nos[#order_nos + 1] = holds.last
+      letter = 'L'
+      order_no = holds.last
     elseif stock < qty then
-      outcomes[#outcomes + 1] = 'S'
+      letter = 'S'
     else
-      outcomes[#outcomes + 1] = 'A'
+      letter = 'A'
       stock = stock - qty
       accepted[#accepted + 1] = user
       accepted[#accepted + 1] = order
       if holds == NOTHING then
         held[user] = order
       else
-        joined[user] = hold(holds, order)
+        holds.units, holds.orders = holds.units + qty, holds.orders + 1
+        holds.last, holds.lines = string.match(order, '^%d+'), holds.lines .. order .. ','
+        joined[user] = holds
       end
+    end
+    outcomes[#outcomes + 1] = letter
+    if order_no then
+      order_nos[#order_nos + 1] = order_no
     end
   end
   local count = #accepted / 2
@@ -191,17 +235,25 @@ for k = 3, #KEYS, 2 do
   at = last + 1
 end
 
--- Write. The stream first: XADD alone can still fail (at the last possible id), and it does so
--- before anything is written. redis.call writes a whole number below 2^53 in full.
-for _, w in ipairs(writes) do
-  redis.call('XADD', orders_key, '*', 'item', w.item, 'gen', w.gen, 'seq', w.seq + 1,
+-- Write. The stream first: XADD alone can still fail (at the last possible id), and then nothing
+-- else is written, and what it has added is taken back. redis.call writes a whole number below
+-- 2^53 in full.
+local added = {}
+for n, w in ipairs(writes) do
+  added[n] = redis.pcall('XADD', orders_key, '*', 'item', w.item, 'gen', w.gen, 'seq', w.seq + 1,
     'at_ms', now_text, unpack(w.accepted))
+  if added[n].err then
+    if n > 1 then
+      redis.call('XDEL', orders_key, unpack(added, 1, n - 1))
+    end
+    return added[n]
+  end
   waiting = waiting + w.count
 end
 for _, w in ipairs(writes) do
   redis.call('HSET', w.buyers_key, unpack(w.accepted))
   for user, holds in pairs(w.joined) do
-    redis.call('HSET', w.buyers_key, user, holds.text)
+    redis.call('HSET', w.buyers_key, user, string.sub(holds.lines, 1, -2))
   end
   redis.call('HSET', w.item_key, 'stock', w.stock, 'seq', w.seq + w.count)
   if w.told then

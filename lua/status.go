@@ -61,4 +61,5 @@ const (
 	LetterEnded          = 'E'
 	LetterPaused         = 'P'
 	LetterKeyReused      = 'K'
+	LetterOverloaded     = 'O'
 )
