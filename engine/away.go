@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 const (
@@ -24,10 +26,11 @@ type away struct{ away atomic.Bool }
 // is reports whether Redis is known to be away.
 func (a *away) is() bool { return a.away.Load() }
 
-// notice notes a fault of a call. The first that says that there is no connection makes somebody look
-// until Redis is back.
+// notice notes a fault of a call. The first that says that there is no connection, or no answer on it,
+// makes somebody look until Redis is back.
 func (a *away) notice(err error, look func()) {
-	if notConnected(err) && a.away.CompareAndSwap(false, true) {
+	_, answered := rueidis.IsRedisErr(err)
+	if !answered && !errors.Is(err, errAway) && a.away.CompareAndSwap(false, true) {
 		look()
 	}
 }

@@ -98,10 +98,11 @@ func (e *Engine) disconnect() {
 }
 
 func (e *Engine) start(ctx context.Context) (err error) {
-	if err = checkRedis(ctx, e.client, e.config.Logger); err != nil {
+	cluster, err := checkRedis(ctx, e.client, e.config.Logger)
+	if err != nil {
 		return err
 	}
-	if e.partitions, err = agreePartitions(ctx, e.client, e.config); err != nil {
+	if e.partitions, err = agreePartitions(ctx, cluster, e.config); err != nil {
 		return err
 	}
 	if e.metrics, err = newMetrics(e); err != nil {

@@ -202,6 +202,65 @@ func TestAway_AnswersAtOnce(t *testing.T) {
 	becomes(t, e, item, "bob", flashsale.Accepted)
 }
 
+// TestAway_Hangs: of a Redis that has stopped answering only the first requests have to wait for the
+// deadline, and they alone do not know what became of them.
+func TestAway_Hangs(t *testing.T) {
+	t.Parallel()
+	server := stacktest.NewRedis(t)
+	e := start(t, Config{RedisURL: server.URL(), ScriptTimeout: 500 * time.Millisecond})
+	item := load(t, e, 1000, 1)
+	buy(t, e, item, "ann")
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	ask := func() error {
+		_, err := e.Reserve(context.Background(), Request{Item: item, User: "bob", Quantity: 1})
+		return err
+	}
+	if err := ask(); !errors.Is(err, ErrUnknown) {
+		t.Errorf("sent, and not answered: %v", err)
+	}
+	shortest := time.Hour // a busy machine may hold up any one
+	for range 20 {
+		began := time.Now()
+		if err := ask(); !errors.Is(err, errAway) {
+			t.Fatal(err)
+		}
+		shortest = min(shortest, time.Since(began))
+	}
+	if shortest > 50*time.Millisecond {
+		t.Errorf("answered after %s", shortest)
+	}
+	if err := server.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	stacktest.Eventually(t, wait, ask)
+}
+
+// TestNew_ClusterWithoutNodes: a process starts while a primary and a replica of the cluster are away.
+func TestNew_ClusterWithoutNodes(t *testing.T) {
+	t.Parallel()
+	cluster := stacktest.NewCluster(t, "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "60000")
+	cluster.Nodes[1].Kill() // a primary, for which nobody steps in meanwhile
+	cluster.Nodes[5].Kill() // a replica of another
+	e := start(t, Config{RedisURL: cluster.RedisURL()})
+	if got := e.Partitions(); got != defaultClusterPartitions {
+		t.Errorf("%d partitions", got)
+	}
+	for p := range e.Partitions() {
+		item := newItem(10, 1)
+		item.ID += flashsale.ItemID(p) - item.ID%flashsale.ItemID(e.Partitions())
+		if err := e.Preheat(t.Context(), item); err != nil {
+			continue // one of those of the primary that is away
+		}
+		if reply := buy(t, e, item.ID, "ann"); reply.Outcome != flashsale.Accepted {
+			t.Errorf("partition %d: %s", p, reply.Outcome)
+		}
+		return
+	}
+	t.Error("no partition sells")
+}
+
 // TestIdle_ConnectionsStay: a Redis that closes idle connections closes none of ours, so that the
 // first purchase after a quiet time is answered.
 func TestIdle_ConnectionsStay(t *testing.T) {

@@ -43,14 +43,22 @@ func (k *knownItems) has(item flashsale.ItemID) bool {
 	return ok
 }
 
-// stranger reports whether there surely is no such item. While nobody can tell, there may be.
-func (k *knownItems) stranger(item flashsale.ItemID) bool {
+// admits tells whether an id may have a queue: 0 says yes, ItemNotFound that there surely is no such
+// item, and NotReady that nobody can tell now, while those that were known before still sell. A
+// process that has never learned which items there are lets every id pass.
+func (k *knownItems) admits(item flashsale.ItemID) flashsale.Outcome {
 	if k.load == nil || k.has(item) {
-		return false
+		return 0
 	}
 	look := k.next()
 	<-look.done
-	return look.err == nil && !k.has(item)
+	switch {
+	case k.has(item), k.all.Load() == nil:
+		return 0
+	case look.err != nil:
+		return flashsale.NotReady
+	}
+	return flashsale.ItemNotFound
 }
 
 // next returns a look that begins after now.

@@ -62,13 +62,41 @@ func TestKnown_MadeUpIDs(t *testing.T) {
 	}
 }
 
-// TestKnown_LedgerAway: while nobody can tell what there is, what is loaded sells.
+// TestKnown_LedgerAway: while nobody can tell what there is, what is known sells on, and what a client
+// invents still takes no queue: he is told to ask again, since it may be new.
 func TestKnown_LedgerAway(t *testing.T) {
 	t.Parallel()
+	var mu sync.Mutex
+	var items []flashsale.ItemID
 	e := start(t, Config{RedisURL: stacktest.Redis(t), Items: func(context.Context) ([]flashsale.ItemID, error) {
-		return nil, errors.New("away")
+		mu.Lock()
+		defer mu.Unlock()
+		if items == nil {
+			return nil, errors.New("away")
+		}
+		return items, nil
 	}})
-	if reply := buy(t, e, load(t, e, 10, 1), "ann"); reply.Outcome != flashsale.Accepted {
-		t.Error(reply.Outcome)
+	item := load(t, e, 10, 1)
+	if reply := buy(t, e, item, "ann"); reply.Outcome != flashsale.Accepted {
+		t.Errorf("before anything is known: %s", reply.Outcome)
+	}
+	know := func(known []flashsale.ItemID) {
+		mu.Lock()
+		defer mu.Unlock()
+		items = known
+	}
+	know([]flashsale.ItemID{item})
+	if reply := buy(t, e, item+1, "eve"); reply.Outcome != flashsale.ItemNotFound {
+		t.Errorf("an id that is made up: %s", reply.Outcome)
+	}
+	know(nil)
+	if reply := buy(t, e, item+1, "eve"); reply.Outcome != flashsale.NotReady {
+		t.Errorf("an id that is not known, while the ledger is away: %s", reply.Outcome)
+	}
+	if reply := buy(t, e, item, "bob"); reply.Outcome != flashsale.Accepted {
+		t.Errorf("an item that is known, while the ledger is away: %s", reply.Outcome)
+	}
+	if _, queues := e.laneFigures(); queues != 1 {
+		t.Errorf("%d items have a queue", queues)
 	}
 }

@@ -265,6 +265,7 @@ func TestLane_RedisKilled(t *testing.T) {
 					sold.Add(1)
 				case errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnavailable):
 					faults.Add(1)
+					pause(t.Context(), time.Millisecond) // as whoever asks again does: refusals cost no time
 				case err == nil && reply.Outcome == flashsale.NotReady: // not vouched for yet, or the lease ran out
 				default:
 					t.Errorf("%s: %s %v", user, reply.Outcome, err)

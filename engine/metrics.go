@@ -33,7 +33,7 @@ func newMetrics(e *Engine) (*metrics, error) {
 		}),
 		faults: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "flashsale_reserve_faults_total",
-			Help: "Script calls that failed; each fails a whole batch.",
+			Help: "Script calls that failed, each with its whole batch, and requests refused while Redis is away.",
 		}),
 		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "flashsale_reserve_batch_size",

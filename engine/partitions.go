@@ -1,12 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/redis/rueidis"
 )
 
 // defaultClusterPartitions spreads the items over up to as many nodes of a cluster.
@@ -17,17 +16,10 @@ var errPartitions = errors.New("the number of partitions was changed: start this
 // agreePartitions makes all nodes use one number, which Redis cannot forget: the first stores it,
 // the others take it, and who was configured otherwise may not start, since it would look for
 // items elsewhere.
-func agreePartitions(ctx context.Context, client rueidis.Client, config Config) (int, error) {
-	first := config.Partitions
-	if first == 0 {
-		info, err := readInfo(ctx, client)
-		if err != nil {
-			return 0, err
-		}
-		first = 1
-		if info["cluster_enabled"] == "1" {
-			first = defaultClusterPartitions
-		}
+func agreePartitions(ctx context.Context, cluster bool, config Config) (int, error) {
+	first := cmp.Or(config.Partitions, 1)
+	if cluster {
+		first = cmp.Or(config.Partitions, defaultClusterPartitions)
 	}
 	stored, err := config.Registry.Partitions(ctx, first)
 	if err != nil {

@@ -19,8 +19,8 @@ const scanCount = 1000
 
 // checkRedis refuses a Redis that may not be trusted with stock: too old for the scripts, or
 // set to evict keys when memory is short. Of a cluster the primaries that answer are asked; what is
-// away, or a replica, must not keep a process from starting.
-func checkRedis(ctx context.Context, client rueidis.Client, logger *slog.Logger) error {
+// away, or a replica, must not keep a process from starting. It reports whether this is a cluster.
+func checkRedis(ctx context.Context, client rueidis.Client, logger *slog.Logger) (cluster bool, err error) {
 	var faults []error
 	checked := 0
 	for addr, node := range client.Nodes() {
@@ -34,14 +34,15 @@ func checkRedis(ctx context.Context, client rueidis.Client, logger *slog.Logger)
 			continue
 		}
 		if err := checkNode(info, logger); err != nil {
-			return err
+			return false, err
 		}
+		cluster = info["cluster_enabled"] == "1"
 		checked++
 	}
 	if checked == 0 {
-		return errors.Join(append(faults, errors.New("engine: no redis that could be written to answers"))...)
+		return false, errors.Join(append(faults, errors.New("engine: no redis that could be written to answers"))...)
 	}
-	return nil
+	return cluster, nil
 }
 
 func checkNode(info map[string]string, logger *slog.Logger) error {

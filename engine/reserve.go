@@ -35,11 +35,11 @@ func (e *Engine) Reserve(ctx context.Context, req Request) (Reply, error) {
 		return Reply{}, fmt.Errorf("reserve item %d: %w", req.Item, ErrInvalid)
 	}
 	q := e.queues.get(req.Item)
-	if q == nil && e.known.stranger(req.Item) {
-		e.metrics.outcomes[flashsale.ItemNotFound].Inc()
-		return Reply{Outcome: flashsale.ItemNotFound}, nil
-	}
 	if q == nil {
+		if refused := e.known.admits(req.Item); refused != 0 {
+			e.metrics.outcomes[refused].Inc()
+			return Reply{Outcome: refused}, nil
+		}
 		q = e.queue(req.Item)
 	}
 	if q == nil {
@@ -54,6 +54,10 @@ func (e *Engine) Reserve(ctx context.Context, req Request) (Reply, error) {
 	if lost := q.flag.answer(req.User, clock); lost != 0 {
 		e.metrics.local.Inc()
 		return Reply{Outcome: lost}, nil
+	}
+	if q.lane.away.is() {
+		e.metrics.faults.Inc()
+		return Reply{}, faultError("reserve", req.Item, errAway)
 	}
 	return q.lane.reserve(ctx, q, req)
 }
