@@ -66,6 +66,10 @@ func TestCreateOrder_Outcomes(t *testing.T) {
 			body: `{"status":409,"code":"paused","title":"The item is paused."}`,
 		},
 		{
+			name: "key of another quantity", reply: engine.Reply{Outcome: flashsale.KeyReused, OrderNo: 41}, status: 422,
+			body: `{"status":422,"code":"idempotency_key_reused","title":"The Idempotency-Key stands for another request.","order_no":"41"}`,
+		},
+		{
 			name: "no such item", reply: engine.Reply{Outcome: flashsale.ItemNotFound}, status: 404,
 			body: `{"status":404,"code":"item_not_found","title":"There is no such item."}`,
 		},
@@ -132,6 +136,19 @@ func TestCreateOrder_Outcomes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Protects from an outcome that has no answer, or one by another name.
+func TestOutcomeProblems_Whole(t *testing.T) {
+	t.Parallel()
+	for _, outcome := range flashsale.Outcomes() {
+		if outcome == flashsale.Accepted || outcome == flashsale.Replayed {
+			continue
+		}
+		if int(outcome) >= len(outcomeProblems) || !strings.Contains(string(outcomeProblems[outcome].body), `"code":"`+outcome.String()+`"`) {
+			t.Errorf("%s has no answer of its name", outcome)
+		}
 	}
 }
 
