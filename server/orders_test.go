@@ -67,7 +67,7 @@ func TestCreateOrder_Outcomes(t *testing.T) {
 		},
 		{
 			name: "key of another quantity", reply: engine.Reply{Outcome: flashsale.KeyReused, OrderNo: 41}, status: 422,
-			body: `{"status":422,"code":"idempotency_key_reused","title":"The Idempotency-Key stands for another request.","order_no":"41"}`,
+			body: `{"status":422,"code":"idempotency_key_reused","title":"This Idempotency-Key was used for another quantity. A new attempt takes a new key.","order_no":"41"}`,
 		},
 		{
 			name: "no such item", reply: engine.Reply{Outcome: flashsale.ItemNotFound}, status: 404,

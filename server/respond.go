@@ -85,7 +85,6 @@ var (
 	problemFieldCase        = refusal(400, "misspelt_field", "A member of the body is known in another case only.")
 	problemVersion          = refusal(505, "http_version_not_supported", "This is neither HTTP/1.1 nor HTTP/1.0.")
 	problemQuantity         = refusal(422, "invalid_quantity", "quantity is a whole number from 1 to 10000.")
-	problemKeyReused        = refusal(422, "idempotency_key_reused", "The Idempotency-Key stands for another request.")
 	problemHeadersTooLarge  = refusal(431, "headers_too_large", "The request line and headers are too large.")
 	problemInternal         = refusal(500, "internal", "This is a fault of the server.")
 
