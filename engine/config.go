@@ -27,10 +27,13 @@ const (
 	DefaultSessionsMax   = 1_000_000
 	DefaultStreamMax     = 5_000_000
 
-	BatchLimit       = 1000 // what lua/reserve.lua promises to take
-	PartitionsLimit  = 1024
-	SessionKeyMin    = 16
-	ScriptTimeoutMin = 10 * time.Millisecond
+	BatchLimit      = 1000 // what lua/reserve.lua promises to take
+	PartitionsLimit = 1024
+	SessionKeyMin   = 16
+	// SessionTTLUntracked is how long a session is served from memory where Redis may not tell of its
+	// end.
+	SessionTTLUntracked = 10 * time.Second
+	ScriptTimeoutMin    = 10 * time.Millisecond
 )
 
 // Config configures an [Engine]. The zero value of each field but RedisURL means its default.

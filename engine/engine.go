@@ -67,7 +67,15 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	e.runs.New = func() any { return new(run) }
 	e.sessions = newSessions(config, e.clock)
 	option.OnInvalidations = e.sessions.invalidate
-	if e.client, err = newRedialed(option, config.Logger); err != nil {
+	e.client, err = newRedialed(option, config.Logger)
+	if isTrackingDenied(err) {
+		config.Logger.Warn("redis forbids CLIENT TRACKING: the end of a session counts on other servers only "+
+			"after a while; grant +client|tracking", "after_s", SessionTTLUntracked.Seconds())
+		option.DisableCache = true
+		e.sessions.ttl = min(e.sessions.ttl, SessionTTLUntracked)
+		e.client, err = newRedialed(option, config.Logger)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("engine: connect to redis: %w", err)
 	}
 	option.OnInvalidations, option.DisableCache = nil, true

@@ -64,6 +64,12 @@ func checkNode(info map[string]string, logger *slog.Logger) error {
 	return nil
 }
 
+// isTrackingDenied reports whether an ACL forbids client-side caching; rueidis keeps only the words
+// of Redis' refusal.
+func isTrackingDenied(err error) bool {
+	return errors.Is(err, rueidis.ErrNoCache) && strings.Contains(err.Error(), "NOPERM")
+}
+
 // Durability tells in words what a crash of Redis may lose. What PostgreSQL has confirmed is
 // never lost.
 func (e *Engine) Durability(ctx context.Context) (string, error) {

@@ -443,3 +443,24 @@ func TestSessions_Grace(t *testing.T) {
 		}
 	}
 }
+
+// TestSession_Untracked: an ACL that forbids client-side caching costs the promptness of a log-out,
+// nothing else.
+func TestSession_Untracked(t *testing.T) {
+	t.Parallel()
+	url := stacktest.NewRedis(t, "--user", "shop", "on", ">p", "~*", "&*", "+@all", "-client|tracking").URL()
+	e := start(t, Config{RedisURL: strings.Replace(url, "redis://", "redis://shop:p@", 1), SessionTTL: time.Hour})
+	token := login(t, e)
+	if user := whoIs(t, e, token); user.ID != "ann" {
+		t.Fatal(user)
+	}
+	client := dial(t, url)
+	before := calls(t, client, "get")
+	whoIs(t, e, token)
+	if n := calls(t, client, "get") - before; n != 0 {
+		t.Errorf("%d reads of a warm session", n)
+	}
+	if e.sessions.ttl != SessionTTLUntracked {
+		t.Errorf("a session that ended may be served for %s", e.sessions.ttl)
+	}
+}
