@@ -168,6 +168,21 @@ type PaymentHistory struct {
 	Foreign  []ForeignRefund
 }
 
+// OpenMoney is money that waits for a hand: a refund that the provider has refused, one that was not
+// ours and that nobody has settled, or money that came for nothing and is not back yet.
+type OpenMoney struct {
+	Kind     string // refused_refund, foreign_refund, surplus_payment
+	Number   string // of the refund, as `flashsale refund` takes it
+	OrderNo  OrderNo
+	Status   Status // of the order
+	Method   Method
+	TradeNo  string
+	Amount   int64
+	Detail   string // what the provider said, or its own number
+	Since    time.Time
+	Attempts int
+}
+
 // SaleCancellation is how far the cancellation of a whole sale has come, in orders.
 type SaleCancellation struct {
 	SaleID    SaleID

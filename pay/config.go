@@ -101,6 +101,7 @@ type Cancellations interface {
 // MoneyLedger is what the audit asks of the order database.
 type MoneyLedger interface {
 	Money(ctx context.Context, since flashsale.OrderNo) (flashsale.MoneyReport, error)
+	OpenMoney(ctx context.Context, limit int) ([]flashsale.OpenMoney, error)
 	PointsPayments(ctx context.Context, after flashsale.OrderNo, limit int) ([]flashsale.PointsPayment, error)
 }
 

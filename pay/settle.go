@@ -8,6 +8,11 @@ import (
 	"flashsale"
 )
 
+// OpenMoney returns the money that waits for a hand, what waits longest first.
+func (d *Desk) OpenMoney(ctx context.Context, limit int) ([]flashsale.OpenMoney, error) {
+	return d.config.Ledger.OpenMoney(ctx, limit)
+}
+
 // RetryRefund lets a refund that the provider has refused be asked for again: what was wrong is
 // mended. [flashsale.ErrConflict] when it was not refused.
 func (d *Desk) RetryRefund(ctx context.Context, refundNo string) error {

@@ -123,6 +123,8 @@ type Payments interface {
 	// Look asks at once what became of a payment that was started, for somebody who waits for it.
 	Look(ctx context.Context, no flashsale.OrderNo) error
 	History(ctx context.Context, no flashsale.OrderNo) (flashsale.PaymentHistory, error)
+	// OpenMoney returns the money that waits for a hand, what waits longest first.
+	OpenMoney(ctx context.Context, limit int) ([]flashsale.OpenMoney, error)
 	// SettleRefund and RetryRefund are an operator's word on a refund; [flashsale.ErrConflict] when
 	// its state does not ask for one.
 	SettleRefund(ctx context.Context, number string) (flashsale.Order, error)

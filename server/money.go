@@ -83,6 +83,45 @@ func (s *Server) getPayments(ctx *fasthttp.RequestCtx) {
 	s.answerValue(ctx, fasthttp.StatusOK, newHistoryJSON(history))
 }
 
+// openMoneyMax bounds one answer: whoever has seen to some of it asks again.
+const openMoneyMax = 500
+
+type openMoneyJSON struct {
+	Kind        string            `json:"kind"`
+	RefundNo    string            `json:"refund_no"`
+	OrderNo     flashsale.OrderNo `json:"order_no"`
+	OrderStatus flashsale.Status  `json:"order_status"`
+	Method      flashsale.Method  `json:"method"`
+	TradeNo     string            `json:"trade_no"`
+	Amount      int64             `json:"amount"`
+	Detail      string            `json:"detail,omitempty"`
+	SinceMS     int64             `json:"since_ms"`
+	Attempts    int               `json:"attempts"`
+}
+
+// getOpenMoney lists the money that waits for a hand.
+func (s *Server) getOpenMoney(ctx *fasthttp.RequestCtx) {
+	if s.config.Payments == nil {
+		refuse(ctx, problemNotFound)
+		return
+	}
+	call, cancel := context.WithTimeout(s.base, callTimeout)
+	defer cancel()
+	open, err := s.config.Payments.OpenMoney(call, openMoneyMax+1)
+	if err != nil {
+		s.fault(ctx, "list open money", err)
+		return
+	}
+	more := len(open) > openMoneyMax
+	list := make([]openMoneyJSON, 0, len(open))
+	for _, m := range open[:min(len(open), openMoneyMax)] {
+		list = append(list, openMoneyJSON{
+			m.Kind, m.Number, m.OrderNo, m.Status, m.Method, m.TradeNo, m.Amount, m.Detail, m.Since.UnixMilli(), m.Attempts,
+		})
+	}
+	s.answerValue(ctx, fasthttp.StatusOK, map[string]any{"open": list, "more": more})
+}
+
 // settleRefund notes that an operator has seen to a refund; retryRefund asks for it again.
 func (s *Server) settleRefund(ctx *fasthttp.RequestCtx) {
 	s.changeRefund(ctx, "settle refund", func(call context.Context, number string) (any, error) {

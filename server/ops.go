@@ -73,6 +73,7 @@ func (s *Server) routeOps() fasthttp.RequestHandler {
 	admin("GET", "/v1/admin/sales/{sale}/orders", s.exportOrders, "format")
 	admin("POST", "/v1/admin/sales/{sale}/cancel", s.cancelSale)
 	admin("GET", "/v1/admin/sales/{sale}/cancel", s.getSaleCancellation)
+	admin("GET", "/v1/admin/money", s.getOpenMoney)
 	admin("POST", "/v1/admin/refunds/{refund_no}/settle", s.settleRefund)
 	admin("POST", "/v1/admin/refunds/{refund_no}/retry", s.retryRefund)
 	return guarded(s.faults, s.metrics.panics.Inc, r.Handler)

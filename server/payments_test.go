@@ -32,6 +32,7 @@ type fakePayments struct {
 	onLook     func()
 
 	cancellation flashsale.SaleCancellation
+	open         []flashsale.OpenMoney
 }
 
 func (f *fakePayments) notef(format string, args ...any) {
@@ -74,6 +75,11 @@ func (f *fakePayments) Return(_ context.Context, _ netip.Prefix, rawQuery []byte
 func (f *fakePayments) History(_ context.Context, no flashsale.OrderNo) (flashsale.PaymentHistory, error) {
 	f.notef("history %s", no)
 	return f.history, f.err
+}
+
+func (f *fakePayments) OpenMoney(_ context.Context, limit int) ([]flashsale.OpenMoney, error) {
+	f.notef("open money %d", limit)
+	return f.open, f.err
 }
 
 func (f *fakePayments) SettleRefund(_ context.Context, number string) (flashsale.Order, error) {
@@ -468,7 +474,13 @@ func TestAdminCancel(t *testing.T) {
 			t.Errorf("%s %s: %s, want %s", c.call, c.body, got, c.want)
 		}
 	}
-	f.err, f.cancellation.Refunding = nil, 1
+	f.err = nil
+	f.open = []flashsale.OpenMoney{{Kind: "refused_refund", Number: "R42", OrderNo: 42, Status: flashsale.Refunding, Method: flashsale.Alipay, TradeNo: "T", Amount: 990, Detail: "too old", Since: opens, Attempts: 3}}
+	want := `{"more":false,"open":[{"kind":"refused_refund","refund_no":"R42","order_no":"42","order_status":"refunding","method":"alipay","trade_no":"T","amount":990,"detail":"too old","since_ms":1800000000000,"attempts":3}]}`
+	if got := string(b.callOps("GET", "/v1/admin/money", "", bearer...).Body()); got != want {
+		t.Errorf("open money: %s", got)
+	}
+	f.cancellation.Refunding = 1
 	if got := string(b.callOps("GET", "/v1/admin/sales/3/cancel", "", bearer...).Body()); !strings.Contains(got, `"state":"done"`) {
 		t.Errorf("with nothing but a refused refund left: %s", got)
 	}

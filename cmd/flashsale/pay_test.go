@@ -594,6 +594,9 @@ func TestRefund_Refused(t *testing.T) {
 		t.Errorf("money: %+v, %v", report, err)
 	}
 	number := "R" + order.OrderNo.String()
+	if out := c.command(exitOK, "refund", "list"); !strings.Contains(out, "refused_refund") || !strings.Contains(out, number) {
+		t.Errorf("list says %s", out)
+	}
 	if out := c.command(exitOK, "refund", "settle", number); !strings.Contains(out, "is refunded") {
 		t.Errorf("settle says %s", out)
 	}

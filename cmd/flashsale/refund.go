@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"text/tabwriter"
 
 	"flashsale/pay"
 	"flashsale/worker"
@@ -12,8 +13,32 @@ import (
 
 // refundCommand is for refunds that need a hand: the audit lists them.
 type refundCommand struct {
+	List   refundListCommand   `cmd:"" help:"List the money that waits for a hand: refused refunds, refunds that were not ours, surplus payments that are not back."`
 	Retry  refundRetryCommand  `cmd:"" help:"Ask the provider again for a refund that it has refused, once the reason is mended."`
 	Settle refundSettleCommand `cmd:"" help:"Note that a refused refund was given back by other means, or that a refund that was not ours is known. Once nothing is left of its payment the order becomes refunded."`
+}
+
+// refundListMax bounds the lines that are printed.
+const refundListMax = 1_000
+
+type refundListCommand struct {
+	stores `embed:""`
+}
+
+func (c *refundListCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
+	return withDesk(ctx, c.stores, logger, func(desk *pay.Desk) error {
+		open, err := desk.OpenMoney(ctx, refundListMax)
+		if err != nil {
+			return err
+		}
+		table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "KIND\tREFUND\tORDER\tSTATUS\tMETHOD\tAMOUNT\tSINCE\tDETAIL")
+		for _, m := range open {
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", m.Kind, m.Number, m.OrderNo, m.Status, m.Method,
+				m.Amount, stamp(m.Since), m.Detail)
+		}
+		return table.Flush()
+	})
 }
 
 type refundRetryCommand struct {
