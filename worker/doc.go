@@ -31,19 +31,22 @@
 //
 // # When Redis loses its memory
 //
-// The guardian compares what Redis holds with what the ledger has seen. An item that is gone,
-// of another generation or behind in its sequence is taken off sale; what the stream still holds
-// of it is persisted; then it is written anew as the ledger has it, in a new generation, and
-// sells on. After a restart of Redis, when the engine answers not_ready, this is done to every
-// item, and then the guardian vouches for Redis. A confirmed order is never forgotten, and a
-// pending one that Redis has lost is never confirmed afterwards: the ledger rejects whatever is
-// of an older generation. The argument is at rebuilder. By hand the same is a [Rebuilder].
+// The guardian compares what Redis holds with what the ledger has seen. An item that is gone, of
+// another generation, behind in its sequence, or in a run of Redis that nobody has vouched for is
+// taken off sale; what the stream still holds of it is persisted, by the rebuild itself; then it is
+// written anew as the ledger has it, in a new generation, and sells on. Each item by itself, the open
+// ones first: none waits for another. A confirmed order is never forgotten, and a pending one that
+// Redis has lost is never confirmed afterwards: the ledger rejects whatever is of an older generation.
+// The argument is at rebuilder. By hand the same is a [Rebuilder].
+//
+// Keys of ours that are of a wrong type are moved to fs:{<p>}:aside:…, for an operator to look at, and
+// entries that are in nobody's hands are found and delivered.
 //
 // # One worker of many
 //
 // Consumers, canceller and relay share their work by what the stores lock. Preheating on
 // schedule and rebuilding are done by one worker at a time, under the Redis locks
-// fs:lock:preheat and fs:lock:guardian. The locks save work; no correctness rests on them.
+// fs:lock:preheat and fs:lock:guardian:{<p>}, one a partition. The locks save work; no correctness rests on them.
 //
 // # Not promised
 //

@@ -17,7 +17,7 @@ type saleRebuildCommand struct {
 	Sale    string        `arg:"" help:"The sale's id."`
 	DryRun  bool          `help:"Only show where Redis and the ledger differ."`
 	Force   bool          `help:"Rebuild items that are intact, too."`
-	Timeout time.Duration `default:"2m" help:"How long to wait for a worker to persist what the stream holds."`
+	Timeout time.Duration `default:"2m" help:"How long each item may take; a worker that is rebuilding is waited for."`
 }
 
 // Run rebuilds every item of the sale. One item's fault does not keep the others.
