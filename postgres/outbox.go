@@ -77,6 +77,48 @@ func (l *Ledger) Outbox(
 	return handled, nil
 }
 
+const itemOutboxSQL = `
+SELECT id, kind, item_id, coalesce(order_no, 0), coalesce(user_id, ''), quantity
+FROM outbox WHERE item_id = $1 ORDER BY id LIMIT $2`
+
+// itemOutboxMax is how many rows ItemOutbox hands out.
+const itemOutboxMax = 1000
+
+// ItemOutbox is [Ledger.Outbox] for one item: for whoever has just changed it and will not answer
+// before the change stands in Redis. It waits while a relay is at work.
+func (l *Ledger) ItemOutbox(ctx context.Context, id flashsale.ItemID,
+	fn func([]flashsale.OutboxRow) (done []int64, err error),
+) error {
+	var failed error
+	err := l.transact(ctx, "outbox of item "+id.String(), pgx.TxOptions{}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, relayLock); err != nil {
+			return err
+		}
+		rows, _ := tx.Query(ctx, itemOutboxSQL, int64(id), itemOutboxMax) // its error comes with the rows
+		owed, err := pgx.CollectRows(rows, scanOutboxRow)
+		if err != nil || len(owed) == 0 {
+			return err
+		}
+		var done []int64
+		done, failed = fn(owed)
+		if len(done) == 0 {
+			return nil
+		}
+		_, err = tx.Exec(ctx, `DELETE FROM outbox WHERE id = ANY ($1)`, done)
+		return err
+	})
+	return errors.Join(err, failed)
+}
+
+// Released strikes off that an order's units are owed. Call it when they have been given back: the
+// relay would give them back again, to no effect.
+func (l *Ledger) Released(ctx context.Context, order flashsale.Order) error {
+	_, err := l.pool.Exec(ctx, `DELETE FROM outbox
+		WHERE kind = 'release' AND order_no = $1 AND item_id = $2 AND user_id = $3`,
+		int64(order.OrderNo), int64(order.ItemID), order.User)
+	return classify("strike off the release of order "+order.OrderNo.String(), err)
+}
+
 func scanOutboxRow(row pgx.CollectableRow) (o flashsale.OutboxRow, err error) {
 	err = row.Scan(&o.ID, &o.Kind, (*int64)(&o.ItemID), (*int64)(&o.OrderNo), &o.User, &o.Quantity)
 	return o, err

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"flashsale"
 )
@@ -240,5 +242,68 @@ func TestStock_Refused(t *testing.T) {
 	}
 	if f := b.figures(item.ID); f.Total != 10 || f.Stock != 10 || f.OwedUnits != 0 {
 		t.Errorf("%+v", f)
+	}
+}
+
+// What is owed to one item can be carried out at once by whoever has just changed it: in order, without
+// what others are owed, struck off where it was done, and never while a relay is at work.
+func TestItemOutbox(t *testing.T) {
+	t.Parallel()
+	b := newBooks(t)
+	item, other := b.item(10, 1), b.item(10, 1)
+	for _, id := range []flashsale.ItemID{item.ID, other.ID} {
+		for _, paused := range []bool{true, false} {
+			if _, err := b.SetPaused(b.ctx, id, paused); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var kinds []flashsale.OutboxKind
+	carry := func(n int, fault error) func([]flashsale.OutboxRow) ([]int64, error) {
+		return func(rows []flashsale.OutboxRow) (done []int64, err error) {
+			kinds = nil
+			for _, row := range rows {
+				if kinds = append(kinds, row.Kind); row.ItemID != item.ID {
+					t.Errorf("handed out %+v", row)
+				}
+			}
+			for _, row := range rows[:n] {
+				done = append(done, row.ID)
+			}
+			return done, fault
+		}
+	}
+	relaying, relayed := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		_, err := b.Outbox(b.ctx, 10, func([]flashsale.OutboxRow) ([]int64, error) {
+			close(relaying)
+			<-relayed
+			return nil, nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-relaying
+	impatient := b.open(Config{LockTimeout: 50 * time.Millisecond})
+	if err := impatient.ItemOutbox(b.ctx, item.ID, carry(2, nil)); err == nil || kinds != nil {
+		t.Errorf("beside a relay: %v, handed out %v", err, kinds)
+	}
+	close(relayed)
+	all.Wait()
+
+	fault := errors.New("away")
+	if err := b.ItemOutbox(b.ctx, item.ID, carry(1, fault)); !errors.Is(err, fault) {
+		t.Error(err)
+	}
+	if !slices.Equal(kinds, []flashsale.OutboxKind{flashsale.Pause, flashsale.Resume}) {
+		t.Errorf("handed out %v", kinds)
+	}
+	if err := b.ItemOutbox(b.ctx, item.ID, carry(1, nil)); err != nil || !slices.Equal(kinds, []flashsale.OutboxKind{flashsale.Resume}) {
+		t.Errorf("then %v, %v", kinds, err)
+	}
+	if n := b.count(`SELECT count(*) FROM outbox`); n != 2 {
+		t.Errorf("%d rows are left, want the other item's", n)
 	}
 }

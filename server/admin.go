@@ -10,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"flashsale"
+	"flashsale/engine"
 )
 
 // preheatTimeout bounds how long a sale with many items is loaded.
@@ -163,10 +164,10 @@ func (s *Server) getAccount(ctx *fasthttp.RequestCtx) {
 		s.refuseItemFault(ctx, "get item", err, s.fault)
 		return
 	}
-	s.answerAccount(call, ctx, item)
+	s.answerAccount(call, ctx, fasthttp.StatusOK, item)
 }
 
-// setPaused changes the ledger; its outbox carries the change to Redis.
+// setPaused changes the ledger, then Redis.
 func (s *Server) setPaused(paused bool) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		id, ok := pathID[flashsale.ItemID](ctx, "item", problemItemID, problemItemNotFound)
@@ -185,11 +186,11 @@ func (s *Server) setPaused(paused bool) fasthttp.RequestHandler {
 			return
 		}
 		s.catalogueChanged()
-		s.answerAccount(call, ctx, item)
+		s.answerAccount(call, ctx, s.settle(call, ctx, id), item)
 	}
 }
 
-// restock changes the ledger; its outbox carries the units to Redis.
+// restock changes the ledger, then Redis.
 func (s *Server) restock(ctx *fasthttp.RequestCtx) {
 	id, ok := pathID[flashsale.ItemID](ctx, "item", problemItemID, problemItemNotFound)
 	if !ok {
@@ -218,11 +219,22 @@ func (s *Server) restock(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	s.catalogueChanged()
-	s.answerAccount(call, ctx, item)
+	s.answerAccount(call, ctx, s.settle(call, ctx, id), item)
+}
+
+// settle carries a change out on Redis and returns the status of the answer: 202 where that fails. It
+// is promised, and a worker will do it, but shoppers may still see the item as it was.
+func (s *Server) settle(call context.Context, ctx *fasthttp.RequestCtx, id flashsale.ItemID) (status int) {
+	err := s.config.Effects.Settle(call, id)
+	if err == nil || errors.Is(err, engine.ErrNotReady) {
+		return fasthttp.StatusOK
+	}
+	s.faults.of(ctx, "a change of an item is still owed to Redis", "item", id, "error", err)
+	return fasthttp.StatusAccepted
 }
 
 // answerAccount sends the item as both stores hold it.
-func (s *Server) answerAccount(call context.Context, ctx *fasthttp.RequestCtx, item flashsale.Item) {
+func (s *Server) answerAccount(call context.Context, ctx *fasthttp.RequestCtx, status int, item flashsale.Item) {
 	answer := accountJSON{
 		ID: item.ID, SaleID: item.SaleID, Product: item.Product,
 		PriceFen: item.PriceFen, PointsPrice: item.PointsPrice,
@@ -232,7 +244,7 @@ func (s *Server) answerAccount(call context.Context, ctx *fasthttp.RequestCtx, i
 		Paused: item.Paused, Generation: item.Generation,
 	}
 	account, err := s.config.Live.Item(call, item.ID)
-	if err != nil && !errors.Is(err, flashsale.ErrNotFound) {
+	if err != nil && !errors.Is(err, flashsale.ErrNotFound) && status == fasthttp.StatusOK {
 		s.fault(ctx, "read account", err)
 		return
 	}
@@ -244,7 +256,7 @@ func (s *Server) answerAccount(call context.Context, ctx *fasthttp.RequestCtx, i
 			Sequence: account.Sequence, Restock: account.Restock,
 		}
 	}
-	s.answerValue(ctx, fasthttp.StatusOK, answer)
+	s.answerValue(ctx, status, answer)
 }
 
 func (s *Server) refuseItemFault(ctx *fasthttp.RequestCtx, operation string, err error,

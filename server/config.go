@@ -105,6 +105,20 @@ type Ledger interface {
 	SetPaused(ctx context.Context, id flashsale.ItemID, paused bool) (flashsale.Item, error)
 }
 
+// Effects carries out on Redis what a committed change owes to it, before the change is answered.
+// After an error it is still owed, and a worker carries it out; [engine.ErrNotReady] says that the
+// item is not on sale now, and comes on sale only with the change.
+type Effects interface {
+	Settle(ctx context.Context, item flashsale.ItemID) error
+	Release(ctx context.Context, order flashsale.Order) error
+}
+
+// leftToWorkers are effects that nobody here carries out.
+type leftToWorkers struct{}
+
+func (leftToWorkers) Settle(context.Context, flashsale.ItemID) error { return nil }
+func (leftToWorkers) Release(context.Context, flashsale.Order) error { return nil }
+
 // Preheater loads the items of a sale into Redis and leaves those that are there as they are.
 type Preheater interface {
 	PreheatSale(ctx context.Context, id flashsale.SaleID) error
@@ -210,6 +224,8 @@ type Config struct {
 	Origins []string
 	// Payments takes money. nil: orders cannot be paid.
 	Payments Payments
+	// Effects carries out what changes owe to Redis. Default: nobody, it is left to the workers.
+	Effects Effects
 	// Preheater loads items on an operator's word. nil: the call answers 404.
 	Preheater Preheater
 	// ProxyProtocol makes every connection of TrustedProxies begin with the header of the PROXY
@@ -277,6 +293,9 @@ func (c Config) withDefaults() Config {
 	c.WaitersMax = cmp.Or(c.WaitersMax, DefaultWaitersMax)
 	c.WaitersPerUserMax = cmp.Or(c.WaitersPerUserMax, DefaultWaitersPerUser)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, DefaultWriteTimeout)
+	if c.Effects == nil {
+		c.Effects = leftToWorkers{}
+	}
 	if c.Gatherer == nil {
 		c.Gatherer = prometheus.DefaultGatherer
 	}

@@ -334,6 +334,10 @@ func (s *Server) cancelOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 	order, err := s.config.Ledger.Cancel(call, ref.no, user.ID)
 	switch {
 	case err == nil:
+		// The shopper who buys again a moment later must not meet the order he gave up.
+		if err := s.config.Effects.Release(call, order); err != nil {
+			s.faults.of(ctx, "units of a cancelled order are still owed", "order_no", order.OrderNo, "error", err)
+		}
 		answer(ctx, fasthttp.StatusOK, appendOrder(make([]byte, 0, 320), order))
 	case errors.Is(err, flashsale.ErrNotFound):
 		s.refuseUnknown(ctx, ref, "cancel order")

@@ -103,7 +103,7 @@ func (r *relay) carryOut(ctx context.Context, rows []flashsale.OutboxRow) (done 
 		byItem[row.ItemID] = append(byItem[row.ItemID], row)
 	}
 	for _, item := range items {
-		n, err := r.carryOutItem(ctx, item, byItem[item])
+		n, err := carryOutItem(ctx, r.config.Engine, item, byItem[item])
 		for _, row := range byItem[item][:n] {
 			done = append(done, row.ID)
 			r.metrics.relayed.WithLabelValues(string(row.Kind)).Inc()
@@ -124,20 +124,20 @@ func (r *relay) carryOut(ctx context.Context, rows []flashsale.OutboxRow) (done 
 }
 
 // carryOutItem takes an item's rows in order and returns how many it carried out.
-func (r *relay) carryOutItem(ctx context.Context, item flashsale.ItemID, rows []flashsale.OutboxRow) (done int, err error) {
+func carryOutItem(ctx context.Context, on RelayEngine, item flashsale.ItemID, rows []flashsale.OutboxRow) (done int, err error) {
 	for done < len(rows) {
 		step := 1
 		switch row := rows[done]; row.Kind {
 		case flashsale.Release:
 			orders := releases(rows[done:])
 			step = len(orders)
-			_, err = r.config.Engine.Release(ctx, item, orders)
+			_, err = on.Release(ctx, item, orders)
 		case flashsale.Restock:
-			err = r.config.Engine.Restock(ctx, item, row.ID, int64(row.Quantity))
+			err = on.Restock(ctx, item, row.ID, int64(row.Quantity))
 		case flashsale.Pause:
-			err = r.config.Engine.Pause(ctx, item)
+			err = on.Pause(ctx, item)
 		case flashsale.Resume:
-			err = r.config.Engine.Resume(ctx, item)
+			err = on.Resume(ctx, item)
 		default:
 			err = fmt.Errorf("outbox row %d has the unknown kind %q", row.ID, row.Kind)
 		}

@@ -157,6 +157,7 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		Checks:      r.checks(true),
 		DevLogin:    s.DevLogin,
 		Durability:  r.engine.Durability,
+		Effects:     worker.NewCarrier(r.ledger, r.engine),
 		Export:      r.ledger.ExportOrders,
 		Gatherer:    r.metrics,
 		Ledger:      r.ledger,
