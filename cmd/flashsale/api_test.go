@@ -577,7 +577,7 @@ func TestAPI_Outcomes(t *testing.T) {
 	waitStatus(t, p, tokens[0], order, "unpaid")
 	replay("unpaid")
 
-	// Pause and resume reach the script by way of the ledger and the worker.
+	// Pause and resume reach the ledger, then the script.
 	admin := func(path string) {
 		t.Helper()
 		a := ask{method: "POST", url: p.ops + path, token: adminToken}
@@ -617,7 +617,7 @@ func TestAPI_Outcomes(t *testing.T) {
 	})
 	tells(other, tokens[0], "duplicate_order")
 	admin("/v1/admin/items/" + item + "/pause")
-	tells(item, tokens[0], "paused")
+	tells(item, tokens[0], "duplicate_order") // a holder learns what he holds, whatever the window says
 	replay("unpaid")
 
 	// Before and after the window, loaded into Redis or not.
