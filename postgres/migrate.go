@@ -21,11 +21,12 @@ const (
 
 var schema = pgschema.Schema{
 	Env: "DATABASE_URL", Lock: migrateLock, Owner: "flashsale", SQL: flashsale.Schema, VersionTable: "schema_version",
+	Upgrades: upgrades,
 }
 
-// Migrate creates the schema in an empty database, as one transaction, and reports whether it
-// did. A database that holds this version is left as it is; any other is refused with
-// [ErrSchema] and not touched. Processes that migrate at the same time queue.
+// Migrate creates the schema in an empty database, or upgrades an earlier one, as one transaction,
+// and reports whether it did. A database that holds this version is left as it is; any other is
+// refused with [ErrSchema] and not touched. Processes that migrate at the same time queue.
 func (l *Ledger) Migrate(ctx context.Context) (applied bool, err error) {
 	err = l.transact(ctx, "migrate", pgx.TxOptions{}, func(tx pgx.Tx) (err error) {
 		applied, err = schema.Migrate(ctx, tx)

@@ -1,0 +1,223 @@
+-- The ledger of record. Redis decides, PostgreSQL promises: an order exists for good once a
+-- transaction here has committed, and the constraints below hold even when a Redis that lost
+-- its memory decides wrongly. `flashsale migrate` applies this file to an empty database.
+--
+-- Conventions: money is an integer of fen; ids are bigint here and decimal strings outside;
+-- text that comes from users compares bytewise (COLLATE "C": cheaper, and the same everywhere).
+
+CREATE TABLE products (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name       text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT products_name_unique UNIQUE (name),
+    CONSTRAINT products_name_length CHECK (length(name) BETWEEN 1 AND 200)
+);
+
+CREATE TABLE sales (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name       text NOT NULL,
+    opens_at   timestamptz NOT NULL,
+    closes_at  timestamptz NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT sales_name_length CHECK (length(name) BETWEEN 1 AND 200),
+    CONSTRAINT sales_window CHECK (opens_at < closes_at)
+);
+
+-- An item's row is its stock account. total is what is offered, stock what no live order
+-- holds; the worker takes units with one guarded UPDATE an item and batch.
+CREATE TABLE items (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sale_id       bigint NOT NULL REFERENCES sales (id),
+    product_id    bigint NOT NULL REFERENCES products (id),
+    opens_at      timestamptz NOT NULL,
+    closes_at     timestamptz NOT NULL,
+    price_fen     bigint NOT NULL,
+    points_price  bigint NOT NULL DEFAULT 0, -- 0: not payable with points
+    total         bigint NOT NULL,
+    stock         bigint NOT NULL,
+    "limit"       integer NOT NULL DEFAULT 1, -- units that one user may hold
+    pay_timeout   interval NOT NULL DEFAULT '15 minutes',
+    paused        boolean NOT NULL DEFAULT false,
+    -- How often the item was loaded into Redis: 0 never, 1 preheated, more: rebuilt.
+    generation    bigint NOT NULL DEFAULT 0,
+    -- The highest sequence that a stream entry of this generation has shown us. A Redis whose own
+    -- sequence is lower has lost writes, and the item must be rebuilt.
+    sequence      bigint NOT NULL DEFAULT 0,
+    CONSTRAINT items_window CHECK (opens_at < closes_at),
+    CONSTRAINT items_price CHECK (price_fen > 0 AND points_price >= 0),
+    -- The constraint that makes an oversell impossible: units are taken from stock in the
+    -- transaction that inserts the order, and stock cannot fall below zero.
+    CONSTRAINT items_stock CHECK (stock BETWEEN 0 AND total),
+    CONSTRAINT items_limit CHECK ("limit" >= 1),
+    CONSTRAINT items_pay_timeout CHECK (pay_timeout >= interval '1 second')
+) WITH (fillfactor = 50); -- room for the many versions of a hot row on its own page
+
+CREATE INDEX items_by_sale ON items (sale_id);
+CREATE INDEX items_by_closing ON items (closes_at); -- live items: what audits and reconciliation walk
+
+-- One row an order, wide columns last so that the fixed ones pack without padding.
+-- item_id has no foreign key on purpose: the insert joins items, so a live order always has
+-- its item, while a rejected order may name an item that never existed; and the trigger of a
+-- foreign key would cost a row lock for each order of the hottest statement.
+CREATE TABLE orders (
+    order_no        bigint NOT NULL,
+    item_id         bigint NOT NULL,
+    amount_fen      bigint NOT NULL,
+    amount_points   bigint NOT NULL,
+    generation      bigint NOT NULL,
+    sequence        bigint NOT NULL,
+    reserved_at     timestamptz NOT NULL, -- Redis time of the decision
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    updated_at      timestamptz NOT NULL DEFAULT now(),
+    pay_deadline    timestamptz NOT NULL,
+    quantity        integer NOT NULL,
+    single          boolean NOT NULL, -- the item's limit is 1: at most one live order a user
+    status          text NOT NULL COLLATE "C",
+    user_id         text NOT NULL COLLATE "C",
+    idempotency_key text COLLATE "C", -- kept so that a rebuilt item still replays
+    reason          text,             -- of a rejection or cancellation
+    CONSTRAINT orders_pkey PRIMARY KEY (order_no),
+    CONSTRAINT orders_order_no CHECK (order_no > 0), -- 0 is a slot of the index below
+    CONSTRAINT orders_status CHECK (status IN
+        ('unpaid', 'paid', 'refunding', 'refunded', 'cancelled', 'rejected')),
+    CONSTRAINT orders_quantity CHECK (quantity >= 1),
+    CONSTRAINT orders_amount CHECK (amount_fen >= 0 AND amount_points >= 0),
+    CONSTRAINT orders_user_length CHECK (length(user_id) BETWEEN 1 AND 64)
+);
+
+-- Two jobs for the price of one index, which is the dearest part of an insert (users arrive in
+-- random order): a live order of an item whose limit is 1 takes the slot 0, which only one
+-- order a user and item can have; every other order takes a slot of its own. And "my orders"
+-- are the rows of one user: few enough to sort when they are read.
+CREATE UNIQUE INDEX orders_one_live_each ON orders (user_id, item_id,
+    (CASE WHEN single AND status IN ('unpaid', 'paid', 'refunding') THEN 0 ELSE order_no END));
+-- The next pay deadline; paid orders leave the index.
+CREATE INDEX orders_due ON orders (pay_deadline) WHERE status = 'unpaid';
+
+-- Units that a user holds of an item whose limit is more than 1: the general form of the
+-- unique index above, which cannot count. Written in the transaction that writes the order.
+CREATE TABLE holdings (
+    item_id bigint NOT NULL,
+    user_id text NOT NULL COLLATE "C",
+    units   integer NOT NULL,
+    "limit" integer NOT NULL,
+    CONSTRAINT holdings_pkey PRIMARY KEY (item_id, user_id),
+    CONSTRAINT holdings_within_limit CHECK (units BETWEEN 0 AND "limit")
+);
+
+-- Effects on Redis that a committed transaction owes. The relay carries them out in the order
+-- of their ids and deletes each row when its effect stands, so at rest the table is empty.
+-- The id of a restock is its number in Redis: it is drawn while the item's row is locked, so
+-- the numbers of one item ascend in the order of their commits.
+CREATE TABLE outbox (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind       text NOT NULL,
+    item_id    bigint NOT NULL,
+    order_no   bigint,
+    quantity   integer NOT NULL,
+    user_id    text COLLATE "C",
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT outbox_kind CHECK (kind IN ('release', 'restock', 'pause', 'resume')),
+    CONSTRAINT outbox_release_names_order
+        CHECK (kind <> 'release' OR (order_no IS NOT NULL AND user_id IS NOT NULL)),
+    CONSTRAINT outbox_quantity CHECK (quantity >= 0)
+);
+
+-- An order's units are given back at most once.
+CREATE UNIQUE INDEX outbox_release_once ON outbox (order_no) WHERE kind = 'release';
+CREATE INDEX outbox_by_item ON outbox (item_id);
+
+-- Payments with Alipay that were started: a pay page was handed out, so there may be a trade
+-- that somebody pays. While the row is open the order's timeout waits for the trade to be closed.
+CREATE TABLE charges (
+    order_no   bigint NOT NULL REFERENCES orders (order_no),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL, -- after it nobody can start a trade with the page
+    next_at    timestamptz NOT NULL, -- when the trade is to be closed: the deadline, or at once
+    attempts   integer NOT NULL DEFAULT 0,
+    state      text NOT NULL COLLATE "C" DEFAULT 'open',
+    CONSTRAINT charges_pkey PRIMARY KEY (order_no),
+    CONSTRAINT charges_state CHECK (state IN ('open', 'paid', 'closed'))
+);
+
+CREATE INDEX charges_due ON charges (next_at) WHERE state = 'open';
+
+-- The payment log: money and points that have arrived, one row a trade, never changed. What
+-- pays the order is confirmed; what comes for an order that is over, or paid already, is surplus
+-- and is given back.
+CREATE TABLE payments (
+    order_no   bigint NOT NULL REFERENCES orders (order_no),
+    amount     bigint NOT NULL, -- fen, or points
+    paid_at    timestamptz NOT NULL, -- by the provider's clock
+    created_at timestamptz NOT NULL DEFAULT now(),
+    surplus    boolean NOT NULL,
+    method     text NOT NULL COLLATE "C",
+    trade_no   text NOT NULL COLLATE "C",
+    -- Each trade number is used once, whatever order it is presented for.
+    CONSTRAINT payments_pkey PRIMARY KEY (method, trade_no),
+    -- What a refund refers to, so that it cannot be of another order or amount.
+    CONSTRAINT payments_whole UNIQUE (method, trade_no, order_no, amount, surplus),
+    CONSTRAINT payments_amount CHECK (amount > 0),
+    CONSTRAINT payments_method CHECK (method IN ('alipay', 'points')),
+    CONSTRAINT payments_trade_no_length CHECK (length(trade_no) BETWEEN 1 AND 64),
+    -- Points are taken only after the order was paid with them: they never come late.
+    CONSTRAINT payments_points_in_time CHECK (method <> 'points' OR NOT surplus)
+);
+
+-- An order is paid once.
+CREATE UNIQUE INDEX payments_one_confirmed ON payments (order_no) WHERE NOT surplus;
+CREATE INDEX payments_by_order ON payments (order_no);
+
+-- The refund log. The number is derived from the order, so a repetition asks for the same refund
+-- again; the foreign key makes every refund exactly its payment, the unique constraint once.
+CREATE TABLE refunds (
+    order_no   bigint NOT NULL,
+    amount     bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    done_at    timestamptz,
+    next_at    timestamptz NOT NULL, -- when it is asked for again
+    attempts   integer NOT NULL DEFAULT 0,
+    surplus    boolean NOT NULL, -- the order stays as it is
+    state      text NOT NULL COLLATE "C" DEFAULT 'due',
+    method     text NOT NULL COLLATE "C",
+    trade_no   text NOT NULL COLLATE "C",
+    refund_no  text NOT NULL COLLATE "C",
+    reason     text NOT NULL,
+    fault      text, -- why the provider refused
+    CONSTRAINT refunds_pkey PRIMARY KEY (refund_no),
+    CONSTRAINT refunds_once UNIQUE (method, trade_no),
+    CONSTRAINT refunds_of_payment FOREIGN KEY (method, trade_no, order_no, amount, surplus)
+        REFERENCES payments (method, trade_no, order_no, amount, surplus),
+    CONSTRAINT refunds_state CHECK (CASE state
+        WHEN 'due' THEN done_at IS NULL
+        WHEN 'done' THEN done_at IS NOT NULL
+        WHEN 'refused' THEN done_at IS NULL AND fault IS NOT NULL
+        ELSE false END),
+    CONSTRAINT refunds_reason_length CHECK (length(reason) <= 200)
+);
+
+CREATE INDEX refunds_due ON refunds (next_at) WHERE state = 'due';
+CREATE INDEX refunds_by_order ON refunds (order_no);
+
+-- Payments with points span two databases: this is the coordinator's half. The row is written
+-- before the first step, and whoever finds one that is not done finishes it. 'confirming' is set
+-- by the transaction that makes the order paid, and 'cancelling' only once the order cannot be.
+CREATE TABLE points_intents (
+    order_no   bigint NOT NULL REFERENCES orders (order_no),
+    points     bigint NOT NULL,
+    trade_no   bigint NOT NULL, -- of the debit
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    next_at    timestamptz NOT NULL, -- when a recovery takes it up
+    attempts   integer NOT NULL DEFAULT 0,
+    state      text NOT NULL COLLATE "C" DEFAULT 'trying',
+    user_id    text NOT NULL COLLATE "C",
+    CONSTRAINT points_intents_pkey PRIMARY KEY (order_no), -- one payment with points an order
+    CONSTRAINT points_intents_trade_no_unique UNIQUE (trade_no),
+    CONSTRAINT points_intents_points CHECK (points > 0),
+    CONSTRAINT points_intents_trade_no CHECK (trade_no > 0),
+    CONSTRAINT points_intents_state CHECK (state IN
+        ('trying', 'short', 'confirming', 'cancelling', 'done'))
+);
+
+CREATE INDEX points_intents_due ON points_intents (next_at) WHERE state <> 'done';
