@@ -33,14 +33,22 @@ run: setup ## Run the demo: a real sale on a private Redis and PostgreSQL (more:
 	go run ./cmd/flashsale demo $(ARGS)
 
 .PHONY: test
-test: setup ## Run every test, on real servers, with the race detector
+test: setup ## Run every test, on real servers; the engine's with the race detector
 	@.ci/install gcc wrk haproxy pgbouncer prometheus
-	@$(call in_modules,CGO_ENABLED=1 go test -race -timeout 10m $(ARGS) ./...)
+	CGO_ENABLED=1 go test -race -timeout 20m $(ARGS) ./...
+	@# k6 with the race detector would be ten minutes of compiling, and has no code of ours in it.
+	cd bench && go test -timeout 20m $(ARGS) ./...
+	cd bench && CGO_ENABLED=1 go test -race -timeout 20m $(ARGS) ./peak
 
 .PHONY: test-faults
 test-faults: setup ## Kill processes and servers at every point between two steps, 20 times each (ROUNDS=20)
 	@.ci/install gcc
 	FLASHSALE_FAULTS=$(or $(ROUNDS),20) FLASHSALE_PAGES=20000 FLASHSALE_PAID=10000 CGO_ENABLED=1 go test -race -timeout 60m -count=1 -v -run 'Faults|Killed|CloseDue_Many' ./cmd/flashsale $(ARGS)
+
+.PHONY: test-cluster
+test-cluster: setup ## Fail the nodes of a Redis Cluster in every way while a sale runs on it (ROUNDS=10)
+	@.ci/install gcc
+	FLASHSALE_CLUSTER_ROUNDS=$(or $(ROUNDS),10) CGO_ENABLED=1 go test -race -timeout 120m -count=1 -v -run TestCluster ./cmd/flashsale $(ARGS)
 
 .PHONY: bench
 bench: setup ## Measure everything and write bench-report/report.html (more: ARGS="--only ratios")
