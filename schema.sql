@@ -261,7 +261,6 @@ CREATE TABLE refunds (
 CREATE INDEX refunds_due ON refunds (next_at) WHERE state = 'due';
 CREATE INDEX refunds_refused ON refunds (refund_no) WHERE state = 'refused';
 CREATE INDEX refunds_by_order ON refunds (order_no);
-CREATE INDEX refunds_refused ON refunds (order_no) WHERE state = 'refused'; -- what waits for an operator
 
 -- Money that the provider has given back without being asked by us, as when somebody refunds in
 -- its console. It may be for an order that nobody has paid as far as we know.

@@ -118,7 +118,7 @@ CREATE INDEX orders_settled_by_user ON orders (user_id, order_no) WHERE settled;
 
 CREATE INDEX orders_by_item ON orders (item_id, generation, sequence);
 
-CREATE INDEX refunds_refused ON refunds (order_no) WHERE state = 'refused';
+CREATE INDEX refunds_refused ON refunds (refund_no) WHERE state = 'refused';
 
 CREATE INDEX foreign_refunds_by_order ON foreign_refunds (order_no);
 
