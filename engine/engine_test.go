@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"flashsale"
 	"flashsale/internal/devstack/stacktest"
@@ -424,5 +425,27 @@ func TestReserve_SoldOutAllocates(t *testing.T) { //nolint:paralleltest // Alloc
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// A release that finds no buyer raises an alarm; one that was done before does not.
+func TestRelease_Unknown(t *testing.T) {
+	t.Parallel()
+	e := start(t, Config{RedisURL: stacktest.Redis(t)})
+	item := load(t, e, 5, 1)
+	held := buy(t, e, item, "ann")
+	for range 2 {
+		if _, err := e.Release(t.Context(), item, []Held{{OrderNo: held.OrderNo, User: "ann"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := testutil.ToFloat64(e.metrics.unknownReleases); got != 0 {
+		t.Errorf("%v alarms for an order that was held", got)
+	}
+	if _, err := e.Release(t.Context(), item, []Held{{OrderNo: 77, User: "bob"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := testutil.ToFloat64(e.metrics.unknownReleases); got != 1 {
+		t.Errorf("%v alarms for an order that nobody holds", got)
 	}
 }

@@ -128,6 +128,11 @@ func (e *Engine) Release(ctx context.Context, item flashsale.ItemID, orders []He
 			return released, fmt.Errorf("release item %d: %w", item, ErrNotReady)
 		}
 		released += int(numbers[3])
+		if unknown := numbers[4]; unknown > 0 {
+			e.metrics.unknownReleases.Add(float64(unknown))
+			e.config.Logger.Error("orders are released that nobody holds: buyers has lost something",
+				"item", item, "orders", unknown)
+		}
 	}
 	return released, nil
 }

@@ -16,8 +16,10 @@ type metrics struct {
 	outcomes   [flashsale.Overloaded + 1]prometheus.Counter
 	local      prometheus.Counter
 	faults     prometheus.Counter
-	batchSize  prometheus.Histogram
-	script     prometheus.Histogram
+
+	unknownReleases prometheus.Counter
+	batchSize       prometheus.Histogram
+	script          prometheus.Histogram
 }
 
 func newMetrics(e *Engine) (*metrics, error) {
@@ -30,6 +32,10 @@ func newMetrics(e *Engine) (*metrics, error) {
 		local: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "flashsale_reserve_flagged_total",
 			Help: "Requests answered sold_out from the node's sold-out flag, without Redis.",
+		}),
+		unknownReleases: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "flashsale_unknown_releases_total",
+			Help: "Orders released that no buyer holds or has held: Redis has lost something.",
 		}),
 		faults: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "flashsale_reserve_faults_total",
@@ -66,7 +72,7 @@ func newMetrics(e *Engine) (*metrics, error) {
 	if m.registerer == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{outcomes, m.local, m.faults, m.batchSize, m.script, depth, lanes} {
+	for _, c := range []prometheus.Collector{outcomes, m.local, m.faults, m.unknownReleases, m.batchSize, m.script, depth, lanes} {
 		if err := m.registerer.Register(c); err != nil {
 			m.unregister()
 			return nil, fmt.Errorf("engine: metrics: %w", err)
