@@ -22,7 +22,7 @@ func TestKeys_Literal(t *testing.T) {
 		{ClearedChannel, "fs:cleared"},
 		{Group, "workers"},
 		{SessionKey("secret"), "fs:session:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"},
-		{ResultsChannel(1), "fs:results:185"},
+		{ResultsChannel(1), "fs:results:31161"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s, want %s", c.got, c.want)
@@ -59,10 +59,10 @@ func TestPartition_NeverNegative(t *testing.T) {
 func TestResultsChannel_Spread(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
-	for n := range int64(4096) {
+	for n := range int64(8 * ResultShards) {
 		seen[ResultsChannel(flashsale.OrderNo(1_700_000_000_000<<22+n<<22))] = true
 	}
-	if len(seen) != ResultShards {
-		t.Errorf("4,096 orders fall on %d of %d channels", len(seen), ResultShards)
+	if len(seen) < ResultShards*99/100 {
+		t.Errorf("orders fall on %d of %d channels", len(seen), ResultShards)
 	}
 }

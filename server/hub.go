@@ -2,15 +2,16 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"flashsale"
@@ -30,9 +31,9 @@ const (
 	hubBackoffMax = 2 * time.Second
 )
 
-// hub hears the results of orders from Redis. A channel carries those of a shard of all
-// orders; the hub is subscribed to it while somebody on this node watches an order of it, so
-// that the results of a sale do not all go to all nodes.
+// hub hears the results of orders from Redis. A channel carries those of so few orders that a node
+// which is subscribed while somebody here watches one of them hears next to nothing else: what a
+// node hears grows with its own shoppers, not with everybody's.
 //
 // Pub/sub delivers at most once. A watch is told whenever its channel is (again) surely heard,
 // and must then read the state: what was published before is lost.
@@ -40,10 +41,12 @@ type hub struct {
 	client redis.UniversalClient // nil: nothing is heard
 	faults *faultLog
 	logger *slog.Logger
-	dirty  chan struct{} // capacity 1: some channel's state does not fit its watches
+	dirty  chan struct{} // capacity 1: changed holds something
+	heard  prometheus.Counter
 
-	mu     sync.Mutex // guards what follows; never held across a call to Redis
-	shards map[string]*shard
+	mu      sync.Mutex // guards what follows; never held across a call to Redis, nor while delivering
+	shards  map[string]*shard
+	changed map[string]struct{} // channels whose state may not fit their watches
 }
 
 // shard is one channel with who watches its orders.
@@ -71,11 +74,19 @@ type watch struct {
 	// events carries the results. One without status says: read the state. It is closed when
 	// the watcher was too slow.
 	events chan flashsale.Result
-	closed bool // guarded by hub.mu
+
+	mu     sync.Mutex
+	closed bool
 }
 
 func newHub(redisURL string, logger *slog.Logger, faults *faultLog) (*hub, error) {
-	h := &hub{faults: faults, logger: logger, dirty: make(chan struct{}, 1), shards: make(map[string]*shard)}
+	h := &hub{faults: faults, logger: logger, dirty: make(chan struct{}, 1),
+		shards: make(map[string]*shard), changed: make(map[string]struct{}),
+		heard: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "flashsale_results_heard_total",
+			Help: "Results that reached this node by pub/sub, whether anybody waits for them here or not.",
+		}),
+	}
 	if redisURL == "" {
 		return h, nil
 	}
@@ -117,7 +128,7 @@ func (h *hub) watch(order flashsale.OrderNo) *watch {
 	if s.state == shardOn {
 		w.push(flashsale.Result{OrderNo: order})
 	} else {
-		h.kick()
+		h.kick(w.channel)
 	}
 	return w
 }
@@ -137,12 +148,14 @@ func (w *watch) stop() {
 	}
 	delete(s.watches, w.order)
 	if len(s.watches) == 0 {
-		h.kick()
+		h.kick(w.channel)
 	}
 }
 
-// push never waits: a watcher whose queue is full is cut off. The caller holds hub.mu.
+// push never waits: a watcher whose queue is full is cut off.
 func (w *watch) push(result flashsale.Result) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.closed {
 		return
 	}
@@ -156,7 +169,9 @@ func (w *watch) push(result flashsale.Result) {
 	}
 }
 
-func (h *hub) kick() {
+// kick has a channel looked at. The caller holds mu.
+func (h *hub) kick(channel string) {
+	h.changed[channel] = struct{}{}
 	select {
 	case h.dirty <- struct{}{}:
 	default:
@@ -255,7 +270,6 @@ func (h *hub) subscribe(ctx context.Context) error {
 // command subscribes and unsubscribes as watches come and go. It alone sends commands, so
 // Redis gets them in the order in which the states were changed.
 func (h *hub) command(ctx context.Context, pubsub *redis.PubSub) error {
-	h.kick()
 	for {
 		select {
 		case <-ctx.Done():
@@ -280,7 +294,11 @@ func (h *hub) command(ctx context.Context, pubsub *redis.PubSub) error {
 func (h *hub) due() (on, off []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for channel, s := range h.shards {
+	for channel := range h.changed {
+		s := h.shards[channel]
+		if s == nil {
+			continue
+		}
 		switch wanted := len(s.watches) > 0; {
 		case wanted && s.state == shardOff:
 			s.state = shardSubscribing
@@ -292,6 +310,7 @@ func (h *hub) due() (on, off []string) {
 			delete(h.shards, channel)
 		}
 	}
+	clear(h.changed)
 	return on, off
 }
 
@@ -308,7 +327,7 @@ func (h *hub) confirmed(channel string, on bool) {
 		s.remind()
 	}
 	if on != (len(s.watches) > 0) || !on {
-		h.kick()
+		h.kick(channel)
 	}
 }
 
@@ -321,23 +340,42 @@ func (s *shard) remind() {
 	}
 }
 
+// deliver takes what a worker's publisher has written: order number, user, status and reason.
 func (h *hub) deliver(channel, payload string) {
-	var results []flashsale.Result
-	if err := json.Unmarshal([]byte(payload), &results); err != nil {
-		h.faults.log("results ignored", "channel", channel, "error", err)
+	h.heard.Inc()
+	result, err := parseResult(payload)
+	if err != nil {
+		h.faults.log("result ignored", "channel", channel, "error", err)
 		return
 	}
+	for _, w := range h.watching(channel, result.OrderNo) {
+		w.push(result)
+	}
+}
+
+// watching returns who watches an order.
+func (h *hub) watching(channel string, order flashsale.OrderNo) []*watch {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.shards[channel]
-	if s == nil {
-		return
+	if s := h.shards[channel]; s != nil {
+		return slices.Clone(s.watches[order])
 	}
-	for _, result := range results {
-		for _, w := range s.watches[result.OrderNo] {
-			w.push(result)
-		}
+	return nil
+}
+
+func parseResult(payload string) (result flashsale.Result, err error) {
+	no, rest, _ := strings.Cut(payload, " ")
+	if result.OrderNo, err = flashsale.ParseID[flashsale.OrderNo](no); err != nil {
+		return result, err
 	}
+	var status string
+	result.User, rest, _ = strings.Cut(rest, " ")
+	status, result.Reason, _ = strings.Cut(rest, " ")
+	if status == "" {
+		return result, fmt.Errorf("%.200q is no result", payload)
+	}
+	result.Status = flashsale.Status(status)
+	return result, nil
 }
 
 // reset takes all channels as unheard: the connection is gone.
@@ -348,6 +386,8 @@ func (h *hub) reset() {
 		s.state = shardOff
 		if len(s.watches) == 0 {
 			delete(h.shards, channel)
+			continue
 		}
+		h.kick(channel)
 	}
 }

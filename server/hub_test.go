@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
 
 	"flashsale"
@@ -22,6 +22,11 @@ import (
 func startHub(t *testing.T) (*hub, redis.UniversalClient) {
 	t.Helper()
 	url := stacktest.NewRedis(t).URL()
+	return startHubOn(t, url), connect(t, url)
+}
+
+func startHubOn(t *testing.T, url string) *hub {
+	t.Helper()
 	h, err := newHub(url, slog.New(slog.DiscardHandler), &faultLog{logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +41,7 @@ func startHub(t *testing.T) (*hub, redis.UniversalClient) {
 		cancel()
 		receive(t, done)
 	})
-	return h, connect(t, url)
+	return h
 }
 
 func connect(t testing.TB, url string) redis.UniversalClient {
@@ -53,10 +58,7 @@ func connect(t testing.TB, url string) redis.UniversalClient {
 func publish(t testing.TB, client redis.UniversalClient, results ...flashsale.Result) {
 	t.Helper()
 	for _, result := range results {
-		payload, err := json.Marshal([]flashsale.Result{result})
-		if err != nil {
-			t.Fatal(err)
-		}
+		payload := strings.TrimRight(fmt.Sprintf("%s %s %s %s", result.OrderNo, result.User, result.Status, result.Reason), " ")
 		if err := client.Publish(t.Context(), engine.ResultsChannel(result.OrderNo), payload).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +188,7 @@ func TestHub_IgnoresNonsense(t *testing.T) {
 	w := h.watch(7001)
 	defer w.stop()
 	receive(t, w.events)
-	for _, payload := range []string{"", "{", `{"order_no":"7001"}`, `[{"order_no":"x"}]`} {
+	for _, payload := range []string{"", "{", "7001", "7001 ann", "x ann paid"} {
 		if err := client.Publish(t.Context(), engine.ResultsChannel(7001), payload).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -293,5 +295,45 @@ func TestWait_Ends(t *testing.T) {
 	b.ledger.set(order)
 	if got := string(b.call("GET", path+"?wait=30s", "", as("ann")...).Body()); !strings.Contains(got, `"status":"cancelled"`) {
 		t.Errorf("final: %s", got)
+	}
+}
+
+// Protects what a node hears: of ten nodes on which many shoppers wait, hardly more than the one where
+// an order is watched hears its result.
+func TestHub_HearsItsOwn(t *testing.T) {
+	t.Parallel()
+	const nodes, waiting = 10, 100 // shoppers a node
+	url := stacktest.NewRedis(t).URL()
+	client := connect(t, url)
+	hubs := make([]*hub, nodes)
+	for n := range hubs {
+		hubs[n] = startHubOn(t, url)
+	}
+	order := func(n, i int) flashsale.OrderNo { return flashsale.OrderNo(int64(1+n*waiting+i) << 22) }
+	var watches []*watch
+	for n, h := range hubs {
+		for i := range waiting {
+			w := h.watch(order(n, i))
+			defer w.stop()
+			watches = append(watches, w)
+		}
+	}
+	for _, w := range watches {
+		receive(t, w.events)
+	}
+	for n := range hubs {
+		for i := range waiting {
+			publish(t, client, flashsale.Result{OrderNo: order(n, i), User: "ann", Status: flashsale.Unpaid})
+		}
+	}
+	for _, w := range watches {
+		receive(t, w.events)
+	}
+	var heard float64
+	for _, h := range hubs {
+		heard += testutil.ToFloat64(h.heard)
+	}
+	if got := heard / (nodes * waiting); got < 1 || got > 1.1 {
+		t.Errorf("%.2f nodes hear a result", got)
 	}
 }

@@ -45,7 +45,7 @@ func newMetrics(s *Server) (*metrics, error) {
 			func() float64 { return float64(value()) })
 	}
 	m.collectors = []prometheus.Collector{
-		m.responses, m.seconds, m.panics, m.dropped,
+		m.responses, m.seconds, m.panics, m.dropped, s.hub.heard,
 		gauge("flashsale_http_connections", "Open connections of shoppers, without websockets.",
 			func() int { return int(s.public.GetOpenConnectionsCount()) }),
 		gauge("flashsale_sockets", "Open websockets.", func() int { return s.sockets.count() }),

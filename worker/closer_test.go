@@ -88,7 +88,7 @@ func TestHerald(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `[{"order_no":"42","user":"ann","status":"paid"}]`
+	want := "42 ann paid"
 	if m, ok := message.(*redis.Message); !ok || m.Payload != want {
 		t.Errorf("heard %v, want %s", message, want)
 	}

@@ -40,7 +40,6 @@ type consumer struct {
 	client    redis.UniversalClient
 	log       *slog.Logger
 	metrics   *metrics
-	publisher *publisher
 	relayWake wake
 	stand     *stand
 
@@ -61,7 +60,6 @@ func newConsumer(config Config, partition int, reader, client redis.UniversalCli
 	return &consumer{
 		config: config, reader: reader, client: client, metrics: metrics, relayWake: relayWake, stand: stand,
 		log:        config.Logger.With("partition", partition, "consumer", config.Consumer),
-		publisher:  newPublisher(),
 		ordersKey:  engine.OrdersKey(partition),
 		waitingKey: engine.WaitingKey(partition),
 		deadKey:    engine.DeadKey(partition),
@@ -337,7 +335,7 @@ func (c *consumer) finish(ctx context.Context, results []flashsale.Result) error
 	}
 	pipe := c.client.Pipeline()
 	acks := c.queueAcks(ctx, pipe, entries)
-	c.publisher.queue(ctx, pipe, results)
+	publish(ctx, pipe, results)
 	if pipe.Len() == 0 {
 		return nil
 	}

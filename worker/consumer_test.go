@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -76,16 +75,17 @@ func (s *setup) subscribe() func(n int) map[flashsale.OrderNo]flashsale.Result {
 		for len(got) < n {
 			select {
 			case m := <-messages:
-				var results []flashsale.Result
-				if err := json.Unmarshal([]byte(m.Payload), &results); err != nil {
-					s.t.Fatalf("payload %q: %v", m.Payload, err)
+				var r flashsale.Result
+				words := strings.SplitN(m.Payload, " ", 4)
+				if len(words) < 3 {
+					s.t.Fatalf("payload %q", m.Payload)
 				}
-				for _, r := range results {
-					if engine.ResultsChannel(r.OrderNo) != m.Channel {
-						s.t.Errorf("order %d on channel %s", r.OrderNo, m.Channel)
-					}
-					got[r.OrderNo] = r
+				r.OrderNo, _ = flashsale.ParseID[flashsale.OrderNo](words[0])
+				r.User, r.Status = words[1], flashsale.Status(words[2])
+				if engine.ResultsChannel(r.OrderNo) != m.Channel {
+					s.t.Errorf("order %d on channel %s", r.OrderNo, m.Channel)
 				}
+				got[r.OrderNo] = r
 			case <-timeout:
 				s.t.Fatalf("heard of %d orders, want %d", len(got), n)
 			}

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -145,24 +144,6 @@ func FuzzReadStreams(f *testing.F) {
 			t.Errorf("%d of %d entries are settled", len(entries), len(b.list))
 		}
 	})
-}
-
-// Results are written by hand for speed, and must read as json.Marshal writes them.
-func TestAppendResult(t *testing.T) {
-	t.Parallel()
-	for _, r := range []flashsale.Result{
-		{OrderNo: 1<<63 - 1, User: "a.b@c+d-_", Status: flashsale.Unpaid},
-		{OrderNo: 7, User: "ann", Status: flashsale.Rejected, Reason: "sold \"out\"\n\x01 & <gone>"},
-		{OrderNo: 7, User: "not \"valid\"", Status: flashsale.Cancelled},
-	} {
-		want, err := json.Marshal(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := string(appendResult(nil, r)); got != string(want) {
-			t.Errorf("appendResult = %s, want %s", got, want)
-		}
-	}
 }
 
 // Reasons go to a stream that people read in a terminal.

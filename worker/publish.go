@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"strconv"
 	"time"
@@ -13,33 +12,19 @@ import (
 	"flashsale/engine"
 )
 
-// publisher groups results by the channel that their orders belong to, so that a batch of a
-// thousand costs at most [engine.ResultShards] commands. It is used by one goroutine.
-type publisher struct {
-	payloads map[string][]byte // by channel, kept to use their memory again
-	channels []string          // of this batch
-}
-
-func newPublisher() *publisher { return &publisher{payloads: make(map[string][]byte)} }
-
-// queue adds the commands to a pipeline: on each channel one JSON array of results.
-func (p *publisher) queue(ctx context.Context, pipe redis.Pipeliner, results []flashsale.Result) {
-	p.channels = p.channels[:0]
+// publish adds a message a result to a pipeline, on the channel of its order: order number, user,
+// status and, if there is one, the reason, as [flashsale.Result] has them.
+func publish(ctx context.Context, pipe redis.Pipeliner, results []flashsale.Result) {
 	for i := range results {
-		channel := engine.ResultsChannel(results[i].OrderNo)
-		payload := p.payloads[channel]
-		if len(payload) == 0 {
-			p.channels = append(p.channels, channel)
-			payload = append(payload, '[')
-		} else {
-			payload = append(payload, ',')
+		r := &results[i]
+		text := make([]byte, 0, 64)
+		text = append(strconv.AppendInt(text, int64(r.OrderNo), 10), ' ')
+		text = append(append(text, r.User...), ' ')
+		text = append(text, r.Status...)
+		if r.Reason != "" {
+			text = append(append(text, ' '), r.Reason...)
 		}
-		p.payloads[channel] = appendResult(payload, results[i])
-	}
-	for _, channel := range p.channels {
-		p.payloads[channel] = append(p.payloads[channel], ']')
-		pipe.Publish(ctx, channel, p.payloads[channel])
-		p.payloads[channel] = p.payloads[channel][:0] // written again only after the pipeline has been sent
+		pipe.Publish(ctx, engine.ResultsChannel(r.OrderNo), text)
 	}
 }
 
@@ -48,16 +33,15 @@ type herald struct {
 	logger    *slog.Logger
 	onResults func([]flashsale.Result)
 	client    redis.UniversalClient
-	publisher *publisher
 }
 
 func newHerald(logger *slog.Logger, onResults func([]flashsale.Result), client redis.UniversalClient) *herald {
-	return &herald{logger: logger, onResults: onResults, client: client, publisher: newPublisher()}
+	return &herald{logger: logger, onResults: onResults, client: client}
 }
 
 func (h *herald) tell(ctx context.Context, results []flashsale.Result) {
 	pipe := h.client.Pipeline()
-	h.publisher.queue(ctx, pipe, results)
+	publish(ctx, pipe, results)
 	if _, err := pipe.Exec(ctx); err != nil {
 		h.logger.Warn("results not published", "orders", len(results), "error", err)
 	}
@@ -96,34 +80,3 @@ func (h *Herald) Tell(ctx context.Context, results []flashsale.Result) {
 
 // Close closes the connections.
 func (h *Herald) Close() error { return h.client.Close() }
-
-// appendResult is json.Marshal of a result, at a tenth of the cost: ids are digits, and valid
-// users and our own statuses need no escaping.
-func appendResult(dst []byte, r flashsale.Result) []byte {
-	dst = append(dst, `{"order_no":"`...)
-	dst = strconv.AppendInt(dst, int64(r.OrderNo), 10)
-	dst = append(dst, `","user":`...)
-	if flashsale.ValidUser(r.User) {
-		dst = append(dst, '"')
-		dst = append(dst, r.User...)
-		dst = append(dst, '"')
-	} else {
-		dst = appendQuoted(dst, r.User)
-	}
-	dst = append(dst, `,"status":"`...)
-	dst = append(dst, r.Status...)
-	dst = append(dst, '"')
-	if r.Reason != "" {
-		dst = append(dst, `,"reason":`...)
-		dst = appendQuoted(dst, r.Reason)
-	}
-	return append(dst, '}')
-}
-
-func appendQuoted(dst []byte, text string) []byte {
-	quoted, err := json.Marshal(text)
-	if err != nil { // a string can always be marshalled
-		return append(dst, `""`...)
-	}
-	return append(dst, quoted...)
-}
