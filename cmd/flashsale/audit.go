@@ -80,13 +80,21 @@ func (r *rooms) audit(ctx context.Context, scope worker.AuditScope) (worker.Repo
 	return auditor.Audit(ctx, scope)
 }
 
-// auditAtRest audits until nothing is on its way any more, for at most the given time.
+// auditAtRest audits until everything is right and nothing is on its way any more, for at most the given
+// time: an item that is being rebuilt is at rest a moment later.
 func (r *rooms) auditAtRest(ctx context.Context, atMost time.Duration) (worker.Report, error) {
 	deadline := time.Now().Add(atMost)
 	for {
 		report, err := r.audit(ctx, worker.AuditScope{})
-		if err != nil || !report.Moving || time.Now().After(deadline) {
+		if err != nil || report.OK && !report.Moving || time.Now().After(deadline) {
 			return report, err
+		}
+		select {
+		case <-ctx.Done():
+			return report, ctx.Err()
+		case <-time.After(auditPause):
 		}
 	}
 }
+
+const auditPause = 50 * time.Millisecond
