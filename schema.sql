@@ -19,9 +19,14 @@ CREATE TABLE sales (
     opens_at   timestamptz NOT NULL,
     closes_at  timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
+    hide_left  boolean NOT NULL DEFAULT false, -- shoppers are not told how much is left
+    names      jsonb, -- by language
     CONSTRAINT sales_name_length CHECK (length(name) BETWEEN 1 AND 200),
-    CONSTRAINT sales_window CHECK (opens_at < closes_at)
+    CONSTRAINT sales_window CHECK (opens_at < closes_at),
+    CONSTRAINT sales_names_object CHECK (jsonb_typeof(names) = 'object')
 );
+
+CREATE INDEX sales_by_closing ON sales (closes_at); -- what is open or about to open
 
 -- An item's row is its stock account. total is what is offered, stock what no live order
 -- holds; the worker takes units with one guarded UPDATE an item and batch.
@@ -62,6 +67,23 @@ CREATE INDEX items_by_sale ON items (sale_id);
 CREATE INDEX items_by_closing ON items (closes_at); -- live items: what reconciliation walks
 CREATE INDEX items_live ON items (id) WHERE retired_at IS NULL; -- what audits walk
 CREATE INDEX items_to_settle ON items (id) WHERE retired_at IS NOT NULL AND settled_at IS NULL;
+
+-- How a shop shows an item. Apart from the item, whose row is written with every batch of orders
+-- and should stay narrow.
+CREATE TABLE item_details (
+    item_id        bigint NOT NULL REFERENCES items (id) ON DELETE CASCADE,
+    list_price_fen bigint, -- what it costs elsewhere
+    image_url      text,
+    description    text,
+    names          jsonb, -- of the product, by language
+    descriptions   jsonb, -- by language
+    CONSTRAINT item_details_pkey PRIMARY KEY (item_id),
+    CONSTRAINT item_details_list_price CHECK (list_price_fen > 0),
+    CONSTRAINT item_details_image_url_length CHECK (length(image_url) BETWEEN 1 AND 2048),
+    CONSTRAINT item_details_description_length CHECK (length(description) BETWEEN 1 AND 2000),
+    CONSTRAINT item_details_names_object CHECK (jsonb_typeof(names) = 'object'),
+    CONSTRAINT item_details_descriptions_object CHECK (jsonb_typeof(descriptions) = 'object')
+);
 
 -- One row an order, wide columns last so that the fixed ones pack without padding.
 -- item_id has no foreign key on purpose: the insert joins items, so a live order always has

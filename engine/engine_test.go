@@ -198,6 +198,38 @@ func TestReserve_UnreadableEntry(t *testing.T) {
 	}
 }
 
+// What a list of items shows comes in one round trip: those that are there, and of the others
+// nothing; one that is not whole is a fault that spares the rest.
+func TestItems(t *testing.T) {
+	t.Parallel()
+	redisURL := stacktest.Redis(t)
+	e := start(t, Config{RedisURL: redisURL, Partitions: 16})
+	ids := make([]flashsale.ItemID, 40)
+	for n := range ids {
+		item := newItem(int64(n), 1)
+		ids[n] = item.ID
+		if n%2 == 0 {
+			if err := e.Preheat(t.Context(), item); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	accounts, err := e.Items(t.Context(), ids)
+	if err != nil || len(accounts) != 20 || accounts[ids[38]].Stock != 38 {
+		t.Errorf("%v, %v", accounts, err)
+	}
+	broken := e.client.B().Hset().Key(ItemKey(e.Partition(ids[4]), ids[4])).FieldValue().FieldValue("stock", "many").Build()
+	if err := e.client.Do(t.Context(), broken).Error(); err != nil {
+		t.Fatal(err)
+	}
+	if accounts, err = e.Items(t.Context(), ids); !errors.Is(err, ErrUnreadable) || len(accounts) != 19 {
+		t.Errorf("%d items, %v", len(accounts), err)
+	}
+	if accounts, err = e.Items(t.Context(), nil); err != nil || len(accounts) != 0 {
+		t.Errorf("none: %v, %v", accounts, err)
+	}
+}
+
 // TestItem_Lifecycle: preheat, buy, pause, resume, restock and release by the public calls,
 // with the account after each.
 func TestItem_Lifecycle(t *testing.T) {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -140,10 +141,37 @@ func (e *Engine) Release(ctx context.Context, item flashsale.ItemID, orders []He
 // Item returns the item's account, [flashsale.ErrNotFound] when Redis has none, or
 // [ErrUnreadable] when it is not whole.
 func (e *Engine) Item(ctx context.Context, item flashsale.ItemID) (Account, error) {
-	key := ItemKey(e.Partition(item), item)
 	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
 	defer cancel()
-	return readAccount(item, e.client.Do(ctx, e.client.B().Hmget().Key(key).Field(accountFields...).Build()))
+	return readAccount(item, e.client.Do(ctx, e.askAccount(item)))
+}
+
+// Items returns the accounts that Redis has of the given items. It asks about all of them in one
+// round trip. With an error it returns what it could read.
+func (e *Engine) Items(ctx context.Context, items []flashsale.ItemID) (map[flashsale.ItemID]Account, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.config.ScriptTimeout)
+	defer cancel()
+	reads := make([]rueidis.Completed, len(items))
+	for n, item := range items {
+		reads[n] = e.askAccount(item)
+	}
+	var (
+		accounts = make(map[flashsale.ItemID]Account, len(items))
+		failed   error
+	)
+	for n, result := range e.client.DoMulti(ctx, reads...) {
+		switch account, err := readAccount(items[n], result); {
+		case err == nil:
+			accounts[items[n]] = account
+		case !errors.Is(err, flashsale.ErrNotFound):
+			failed = err
+		}
+	}
+	return accounts, failed
+}
+
+func (e *Engine) askAccount(item flashsale.ItemID) rueidis.Completed {
+	return e.client.B().Hmget().Key(ItemKey(e.Partition(item), item)).Field(accountFields...).Build()
 }
 
 // unreadable turns the reply that a key is of another type into [ErrUnreadable].

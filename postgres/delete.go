@@ -22,7 +22,7 @@ func (l *Ledger) DeleteSale(
 		if _, err := tx.Exec(ctx, lockSQL, int64(id)); err != nil {
 			return err
 		}
-		sales, err := querySales(ctx, tx, id)
+		sales, err := querySales(ctx, tx, oneSaleSQL, flashsale.SaleItemsMax, int64(id))
 		if err != nil {
 			return err
 		}

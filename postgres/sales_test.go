@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"reflect"
 	"slices"
@@ -32,7 +33,7 @@ func TestCreateSale(t *testing.T) {
 		}
 		want := sale
 		want.ID, want.OpensAt, want.ClosesAt = got.ID, opens.UTC(), opens.Add(time.Hour).UTC()
-		want.Items = slices.Clone(sale.Items)
+		want.Items, want.ItemCount = slices.Clone(sale.Items), len(sale.Items)
 		for n := range want.Items {
 			item := &want.Items[n]
 			item.ID, item.SaleID, item.Stock = got.Items[n].ID, got.ID, item.Total
@@ -52,7 +53,7 @@ func TestCreateSale(t *testing.T) {
 			t.Errorf("item read back %+v, %v", item, err)
 		}
 	}
-	if sales, err := b.Sales(b.ctx); err != nil || !reflect.DeepEqual(sales, created) {
+	if sales, err := b.Sales(b.ctx, flashsale.SalesQuery{Limit: 100, Items: 100}); err != nil || !reflect.DeepEqual(sales, created) {
 		t.Errorf("newest first: %+v, %v", sales, err)
 	}
 	sale.Items[1].Limit = 0
@@ -70,22 +71,130 @@ func TestCreateSale(t *testing.T) {
 	}
 }
 
-// The list of sales is bounded, however many there were over the years.
-func TestSales_Bounded(t *testing.T) {
+// Pages of sales: newest first, none twice and none left out, however many there were over the
+// years; by their state at a moment; and of a large sale the first items, with the number of all.
+func TestSales_Pages(t *testing.T) {
 	t.Parallel()
 	b := newBooks(t)
-	if sales, err := b.Sales(b.ctx); err != nil || len(sales) > 0 {
+	if sales, err := b.Sales(b.ctx, flashsale.SalesQuery{Limit: 10, Items: 1}); err != nil || len(sales) > 0 {
 		t.Errorf("no sales: %v, %v", sales, err)
 	}
-	item := b.item(1, 1)
+	now := time.Now()
+	b.exec(`INSERT INTO products (name) VALUES ('kettle')`)
 	b.exec(`INSERT INTO sales (name, opens_at, closes_at)
-		SELECT 'sale', opens_at, closes_at FROM sales, generate_series(1, $1)`, SalesMax+5)
+		SELECT 'sale', $1::timestamptz + (n % 3 - 1) * interval '1 hour', $1::timestamptz + (n % 3) * interval '1 hour'
+		FROM generate_series(0, 149) n`, now)
 	b.exec(`INSERT INTO items (sale_id, product_id, opens_at, closes_at, price_fen, total, stock)
-		SELECT s.id, i.product_id, s.opens_at, s.closes_at, 1, 1, 1
-		FROM sales s, items i WHERE i.id = $1 AND s.id <> i.sale_id`, int64(item.ID))
-	sales, err := b.Sales(b.ctx)
-	if err != nil || len(sales) != SalesMax || int(sales[0].ID) != SalesMax+6 {
-		t.Errorf("%d sales, %v", len(sales), err)
+		SELECT s.id, p.id, s.opens_at, s.closes_at, 1, 1, 1 FROM sales s, products p, generate_series(1, 3)`)
+	for _, c := range []struct {
+		state flashsale.SaleState
+		want  int
+	}{{"", 150}, {flashsale.SaleEnded, 50}, {flashsale.SaleOpen, 50}, {flashsale.SaleUpcoming, 50}} {
+		query := flashsale.SalesQuery{State: c.state, At: now, Limit: 40, Items: 2}
+		got := 0
+		for last := flashsale.SaleID(1 << 40); ; {
+			page, err := b.Sales(b.ctx, query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, sale := range page {
+				if sale.ID >= last || len(sale.Items) != 2 || sale.ItemCount != 3 ||
+					c.state != "" && sale.StateAt(now) != c.state {
+					t.Errorf("%q: after %s came %+v", c.state, last, sale)
+				}
+				last, got = sale.ID, got+1
+			}
+			if len(page) < query.Limit {
+				break
+			}
+			query.Before = last
+		}
+		if got != c.want {
+			t.Errorf("%q: %d sales, want %d", c.state, got, c.want)
+		}
+	}
+	if page, err := b.Sales(b.ctx, flashsale.SalesQuery{Limit: 1 << 20}); err != nil || len(page) != SalesMax {
+		t.Errorf("a page of %d sales, %v", len(page), err)
+	}
+	if items, err := b.OnSale(b.ctx, now, 1000); err != nil || len(items) != 300 || items[0].ClosesAt.After(items[299].ClosesAt) {
+		t.Errorf("on sale: %d items, %v", len(items), err)
+	}
+	if items, err := b.OnSale(b.ctx, now, 7); err != nil || len(items) != 7 {
+		t.Errorf("on sale: %d items, %v", len(items), err)
+	}
+}
+
+// What a shop shows of an item comes back by every road that leads to shoppers, and by none that
+// leads to Redis; items without it are as they were.
+func TestSale_Details(t *testing.T) {
+	t.Parallel()
+	b := newBooks(t)
+	details := &flashsale.Details{
+		Description: "Boils.\nQuietly.", ImageURL: "https://cdn.example/kettle.svg", ListPriceFen: 300,
+		Names: map[string]string{"zh": "水壶", "en": "Kettle"}, Descriptions: map[string]string{"zh": "会烧水"},
+	}
+	opens := time.Now().Add(time.Hour).Truncate(time.Millisecond).UTC()
+	item := flashsale.Item{Product: "kettle", PriceFen: 200, Total: 5, Limit: 1, PayTimeout: time.Minute, Details: details}
+	plain := item
+	plain.Product, plain.Details = "lamp", nil
+	created, err := b.CreateSale(b.ctx, flashsale.Sale{
+		Name: "night", Names: map[string]string{"zh": "夜"}, HideLeft: true, OpensAt: opens, ClosesAt: opens.Add(time.Hour),
+		Items: []flashsale.Item{plain, item, plain, item},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if created.Names["zh"] != "夜" || !created.HideLeft {
+		t.Errorf("%+v", created)
+	}
+	listed, err := b.Sales(b.ctx, flashsale.SalesQuery{Limit: 1, Items: 10})
+	if err != nil || !reflect.DeepEqual(listed[0], created) {
+		t.Errorf("listed %+v, %v", listed, err)
+	}
+	onSale, err := b.OnSale(b.ctx, opens, 10)
+	if err != nil || len(onSale) != 4 {
+		t.Fatalf("on sale: %+v, %v", onSale, err)
+	}
+	ids := make([]flashsale.ItemID, 4)
+	for n, got := range created.Items {
+		ids[n] = got.ID
+		want := details
+		if n%2 == 0 {
+			want = nil
+		}
+		read, err := b.Item(b.ctx, got.ID)
+		if err != nil || !reflect.DeepEqual(read, got) || !reflect.DeepEqual(read.Details, want) || !read.HideLeft {
+			t.Errorf("item %d: %+v, %v", n, read, err)
+		}
+		at := slices.IndexFunc(onSale, func(i flashsale.Item) bool { return i.ID == got.ID })
+		if at < 0 || !reflect.DeepEqual(onSale[at], got) {
+			t.Errorf("item %d is on sale as %+v", n, onSale)
+		}
+		if err := b.Load(b.ctx, got.ID, func(loaded flashsale.Item, _ bool) error {
+			if loaded.Details != nil {
+				t.Errorf("loaded with %+v", loaded.Details)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	titles, err := b.Titles(b.ctx, append(ids, 4711))
+	if err != nil || len(titles) != 4 {
+		t.Errorf("%d titles, %v", len(titles), err)
+	}
+	want := flashsale.Title{
+		SaleID: created.ID, SaleName: "night", SaleNames: created.Names,
+		Product: "kettle", Names: details.Names, ImageURL: details.ImageURL,
+	}
+	if got := titles[ids[1]]; !reflect.DeepEqual(got, want) {
+		t.Errorf("title %+v", got)
+	}
+	if got := titles[ids[2]]; got.Product != "lamp" || got.Names != nil || got.ImageURL != "" {
+		t.Errorf("title of an item without details %+v", got)
+	}
+	if _, err := b.DeleteSale(b.ctx, created.ID, func(context.Context, flashsale.ItemID) error { return nil }); err != nil {
+		t.Errorf("delete: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -18,11 +19,13 @@ const preheatTimeout = time.Minute
 
 // saleJSON is a sale as operators write and read it.
 type saleJSON struct {
-	ID         flashsale.SaleID `json:"id,omitzero"`
-	Name       string           `json:"name"`
-	OpensAtMS  int64            `json:"opens_at_ms"`
-	ClosesAtMS int64            `json:"closes_at_ms"`
-	Items      []itemJSON       `json:"items"`
+	ID         flashsale.SaleID  `json:"id,omitzero"`
+	Name       string            `json:"name"`
+	Names      map[string]string `json:"names,omitempty"` // by language
+	OpensAtMS  int64             `json:"opens_at_ms"`
+	ClosesAtMS int64             `json:"closes_at_ms"`
+	HideLeft   bool              `json:"hide_left,omitempty"` // shoppers are not told left_percent
+	Items      []itemJSON        `json:"items"`
 }
 
 // itemJSON is an item as operators write and read it; stock is all units offered.
@@ -34,6 +37,13 @@ type itemJSON struct {
 	Stock       int64            `json:"stock"`
 	Limit       *int             `json:"limit"`         // default 1
 	PayTimeoutS *int64           `json:"pay_timeout_s"` // default 900
+
+	// How the item is shown; the maps are by language.
+	ListPriceFen int64             `json:"list_price_fen,omitempty"`
+	ImageURL     string            `json:"image_url,omitempty"`
+	Description  string            `json:"description,omitempty"`
+	Names        map[string]string `json:"names,omitempty"`
+	Descriptions map[string]string `json:"descriptions,omitempty"`
 }
 
 // accountJSON is an item as both stores hold it.
@@ -272,7 +282,6 @@ func (s *Server) refuseItemFault(ctx *fasthttp.RequestCtx, operation string, err
 // catalogueChanged shows shoppers of this node at once what an operator did here.
 func (s *Server) catalogueChanged() {
 	s.catalogue.changed()
-	s.salesList.forget()
 }
 
 // named reports whether the sale or an item brings an id: the ledger gives them.
@@ -282,7 +291,7 @@ func (j saleJSON) named() bool {
 
 func (j saleJSON) sale() flashsale.Sale {
 	sale := flashsale.Sale{
-		Name: j.Name, OpensAt: time.UnixMilli(j.OpensAtMS), ClosesAt: time.UnixMilli(j.ClosesAtMS),
+		Name: j.Name, Names: j.Names, HideLeft: j.HideLeft, OpensAt: time.UnixMilli(j.OpensAtMS), ClosesAt: time.UnixMilli(j.ClosesAtMS),
 		Items: make([]flashsale.Item, 0, len(j.Items)),
 	}
 	for _, item := range j.Items {
@@ -296,6 +305,13 @@ func (j itemJSON) item(sale flashsale.Sale) flashsale.Item {
 		Product: j.Product, PriceFen: j.PriceFen, PointsPrice: j.PointsPrice,
 		Total: j.Stock, Stock: j.Stock, Limit: 1,
 		OpensAt: sale.OpensAt, ClosesAt: sale.ClosesAt, PayTimeout: flashsale.DefaultTimeout,
+		Details: &flashsale.Details{
+			ListPriceFen: j.ListPriceFen, ImageURL: j.ImageURL, Description: j.Description,
+			Names: j.Names, Descriptions: j.Descriptions,
+		},
+	}
+	if item.Details.Empty() {
+		item.Details = nil
 	}
 	if j.Limit != nil {
 		item.Limit = *j.Limit
@@ -310,15 +326,18 @@ func (j itemJSON) item(sale flashsale.Sale) flashsale.Item {
 
 func newSaleJSON(sale flashsale.Sale) saleJSON {
 	j := saleJSON{
-		ID: sale.ID, Name: sale.Name,
+		ID: sale.ID, Name: sale.Name, Names: sale.Names, HideLeft: sale.HideLeft,
 		OpensAtMS: sale.OpensAt.UnixMilli(), ClosesAtMS: sale.ClosesAt.UnixMilli(),
 		Items: make([]itemJSON, 0, len(sale.Items)),
 	}
 	for _, item := range sale.Items {
 		timeout := int64(item.PayTimeout / time.Second)
+		shown := cmp.Or(item.Details, &flashsale.Details{})
 		j.Items = append(j.Items, itemJSON{
 			ID: item.ID, Product: item.Product, PriceFen: item.PriceFen, PointsPrice: item.PointsPrice,
 			Stock: item.Total, Limit: &item.Limit, PayTimeoutS: &timeout,
+			ListPriceFen: shown.ListPriceFen, ImageURL: shown.ImageURL, Description: shown.Description,
+			Names: shown.Names, Descriptions: shown.Descriptions,
 		})
 	}
 	return j

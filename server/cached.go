@@ -2,9 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"flashsale"
 )
 
 // cached holds a value that is loaded on demand, at most once in a ttl and by one caller at a
@@ -12,9 +15,10 @@ import (
 //
 // A load that fails is tried again after a ttl, and the old value goes on being served: what
 // shoppers look at should not go away with the store. Only without an old value is the fault
-// returned.
+// returned. What the store says does not exist, though, is gone at once.
 type cached[T any] struct {
 	ttl  time.Duration
+	slow func(T) time.Duration // the ttl of a value that is dear to load; nil: none is
 	load func(context.Context) (T, error)
 
 	current atomic.Pointer[loaded[T]]
@@ -27,6 +31,7 @@ type loaded[T any] struct {
 	err   error // there is no value
 	began time.Time
 	at    time.Time
+	ttl   time.Duration
 }
 
 func newCached[T any](ttl time.Duration, load func(context.Context) (T, error)) *cached[T] {
@@ -35,7 +40,7 @@ func newCached[T any](ttl time.Duration, load func(context.Context) (T, error)) 
 
 func (c *cached[T]) get(ctx context.Context) (T, error) {
 	l := c.current.Load()
-	if l.fresh(c.ttl) {
+	if l.fresh() {
 		return l.value, l.err
 	}
 	if l == nil || l.err != nil {
@@ -44,11 +49,11 @@ func (c *cached[T]) get(ctx context.Context) (T, error) {
 		return l.value, nil
 	}
 	defer c.loading.Unlock()
-	if l = c.current.Load(); l.fresh(c.ttl) {
+	if l = c.current.Load(); l.fresh() {
 		return l.value, l.err
 	}
 	next := c.loadNow(ctx)
-	if next.err != nil && l != nil && l.err == nil {
+	if next.err != nil && l != nil && l.err == nil && !errors.Is(next.err, flashsale.ErrNotFound) {
 		next.value, next.err = l.value, nil
 	}
 	c.current.Store(next)
@@ -75,7 +80,10 @@ func (c *cached[T]) loadNow(ctx context.Context) *loaded[T] {
 	defer cancel()
 	l := &loaded[T]{began: time.Now()}
 	l.value, l.err = c.load(ctx)
-	l.at = time.Now()
+	l.at, l.ttl = time.Now(), c.ttl
+	if l.err == nil && c.slow != nil {
+		l.ttl = max(l.ttl, c.slow(l.value))
+	}
 	return l
 }
 
@@ -87,4 +95,4 @@ func (c *cached[T]) forget() {
 	c.current.Store(nil)
 }
 
-func (l *loaded[T]) fresh(ttl time.Duration) bool { return l != nil && time.Since(l.at) < ttl }
+func (l *loaded[T]) fresh() bool { return l != nil && time.Since(l.at) < l.ttl }

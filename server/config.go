@@ -67,6 +67,9 @@ type Sessions interface {
 type Live interface {
 	// Item returns [flashsale.ErrNotFound] for an item that is not loaded.
 	Item(ctx context.Context, id flashsale.ItemID) (engine.Account, error)
+	// Items returns those of the items that are loaded, in one round trip; with an error, what of
+	// it could be read.
+	Items(ctx context.Context, items []flashsale.ItemID) (map[flashsale.ItemID]engine.Account, error)
 	// Orders returns what the user holds of the items, in one round trip; with an error, what
 	// of it could be read.
 	Orders(ctx context.Context, user string, items []flashsale.ItemID) ([]flashsale.Order, error)
@@ -80,7 +83,12 @@ type Live interface {
 // Ledger is the ledger of record. Its methods return [flashsale.ErrNotFound] for what does
 // not exist.
 type Ledger interface {
-	Sales(ctx context.Context) ([]flashsale.Sale, error)
+	// Sales returns a page of sales, newest first, each with its first items.
+	Sales(ctx context.Context, query flashsale.SalesQuery) ([]flashsale.Sale, error)
+	// OnSale returns the items that close after a moment, those that close first first.
+	OnSale(ctx context.Context, at time.Time, limit int) ([]flashsale.Item, error)
+	// Titles returns what orders say of items. Items that do not exist are missing.
+	Titles(ctx context.Context, ids []flashsale.ItemID) (map[flashsale.ItemID]flashsale.Title, error)
 	Sale(ctx context.Context, id flashsale.SaleID) (flashsale.Sale, error)
 	Item(ctx context.Context, id flashsale.ItemID) (flashsale.Item, error)
 	// LiveItems returns all items in which Redis may hold orders that are not in the ledger yet.
@@ -222,6 +230,8 @@ type Config struct {
 	// Origins are the origins, such as https://shop.example, whose pages may use the API, beside
 	// the server's own. "*" allows all, but none with the session cookie.
 	Origins []string
+	// PaymentMethods are the ways to pay that the page offers.
+	PaymentMethods []flashsale.Method
 	// Payments takes money. nil: orders cannot be paid.
 	Payments Payments
 	// Effects carries out what changes owe to Redis. Default: nobody, it is left to the workers.

@@ -1,11 +1,14 @@
 package server
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
 
 	"flashsale"
+	"flashsale/engine"
 )
 
 // appendString appends text as a JSON string. Broken UTF-8 becomes U+FFFD.
@@ -60,7 +63,8 @@ func appendUser(dst []byte, user flashsale.User) []byte {
 	return append(dst, '}')
 }
 
-func appendOrder(dst []byte, o flashsale.Order) []byte {
+// appendOrder names the product and the sale as far as they are known.
+func appendOrder(dst []byte, o flashsale.Order, title flashsale.Title) []byte {
 	dst = appendID(append(dst, `{"order_no":`...), o.OrderNo)
 	dst = appendID(append(dst, `,"item_id":`...), o.ItemID)
 	dst = appendInt(dst, "quantity", int64(o.Quantity))
@@ -76,6 +80,14 @@ func appendOrder(dst []byte, o flashsale.Order) []byte {
 	dst = appendMillis(dst, "created_at_ms", o.CreatedAt)
 	dst = appendMillis(dst, "updated_at_ms", o.UpdatedAt)
 	dst = appendMillis(dst, "pay_deadline_ms", o.PayDeadline)
+	if title.SaleID != 0 {
+		dst = appendText(dst, "product", title.Product)
+		dst = appendTexts(dst, "names", title.Names)
+		dst = appendText(dst, "image_url", title.ImageURL)
+		dst = appendID(append(dst, `,"sale_id":`...), title.SaleID)
+		dst = appendText(dst, "sale_name", title.SaleName)
+		dst = appendTexts(dst, "sale_names", title.SaleNames)
+	}
 	return append(dst, '}')
 }
 
@@ -89,8 +101,9 @@ func appendState(dst []byte, no flashsale.OrderNo, status flashsale.Status, reas
 	return append(dst, '}')
 }
 
-// appendItem leaves the object open: the caller adds the time of the answer, or not.
-func appendItem(dst []byte, i flashsale.Item, state flashsale.ItemState) []byte {
+// appendItem leaves the object open: the caller adds the time of the answer, or not. What is long
+// is for an item that is looked at closely.
+func appendItem(dst []byte, i flashsale.Item, seen shown, closely bool) []byte {
 	dst = appendID(append(dst, `{"id":`...), i.ID)
 	dst = appendID(append(dst, `,"sale_id":`...), i.SaleID)
 	dst = appendString(append(dst, `,"product":`...), i.Product)
@@ -99,5 +112,67 @@ func appendItem(dst []byte, i flashsale.Item, state flashsale.ItemState) []byte 
 	dst = appendInt(dst, "limit", int64(i.Limit))
 	dst = appendMillis(dst, "opens_at_ms", i.OpensAt)
 	dst = appendMillis(dst, "closes_at_ms", i.ClosesAt)
-	return appendString(append(dst, `,"state":`...), string(state))
+	dst = appendString(append(dst, `,"state":`...), string(seen.state))
+	dst = appendInt(dst, "total", i.Total)
+	if !i.HideLeft {
+		dst = appendInt(dst, "left_percent", seen.left)
+	}
+	if i.Details == nil {
+		return dst
+	}
+	if i.Details.ListPriceFen > 0 {
+		dst = appendInt(dst, "list_price_fen", i.Details.ListPriceFen)
+	}
+	dst = appendText(dst, "image_url", i.Details.ImageURL)
+	dst = appendTexts(dst, "names", i.Details.Names)
+	if closely {
+		dst = appendText(dst, "description", i.Details.Description)
+		dst = appendTexts(dst, "descriptions", i.Details.Descriptions)
+	}
+	return dst
+}
+
+// appendSale leaves the object open.
+func appendSale(dst []byte, sale flashsale.Sale, now time.Time,
+	left map[flashsale.ItemID]*engine.Account, closely bool,
+) []byte {
+	dst = appendID(append(dst, `{"id":`...), sale.ID)
+	dst = appendString(append(dst, `,"name":`...), sale.Name)
+	dst = appendTexts(dst, "names", sale.Names)
+	dst = appendMillis(dst, "opens_at_ms", sale.OpensAt)
+	dst = appendMillis(dst, "closes_at_ms", sale.ClosesAt)
+	dst = appendString(append(dst, `,"state":`...), string(sale.StateAt(now)))
+	dst = appendInt(dst, "item_count", int64(sale.ItemCount))
+	dst = append(dst, `,"items":[`...)
+	for n, item := range sale.Items {
+		if n > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(appendItem(dst, item, shownAt(now, item, left), closely), '}')
+	}
+	return append(dst, ']')
+}
+
+// appendText appends a named text after other members, and nothing for none.
+func appendText(dst []byte, name, text string) []byte {
+	if text == "" {
+		return dst
+	}
+	return appendString(append(append(append(dst, `,"`...), name...), `":`...), text)
+}
+
+// appendTexts appends texts by language after other members, and nothing for none.
+func appendTexts(dst []byte, name string, texts map[string]string) []byte {
+	for n, language := range slices.Sorted(maps.Keys(texts)) {
+		if n == 0 {
+			dst = append(append(append(dst, `,"`...), name...), `":{`...)
+		} else {
+			dst = append(dst, ',')
+		}
+		dst = appendString(append(appendString(dst, language), ':'), texts[language])
+	}
+	if len(texts) > 0 {
+		dst = append(dst, '}')
+	}
+	return dst
 }

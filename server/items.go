@@ -1,8 +1,8 @@
 package server
 
 import (
-	"context"
 	"errors"
+	"strconv"
 
 	"github.com/valyala/fasthttp"
 
@@ -15,55 +15,73 @@ func (s *Server) getItem(ctx *fasthttp.RequestCtx) {
 	if !ok {
 		return
 	}
-	item, err := s.catalogue.item(s.base, id)
-	if errors.Is(err, flashsale.ErrNotFound) {
-		refuse(ctx, problemItemNotFound)
-		return
-	}
-	if err != nil {
-		s.fault(ctx, "get item", err)
-		return
-	}
-	now := s.catalogue.now(s.base)
-	body := appendItem(make([]byte, 0, 512), item, s.catalogue.state(s.base, item, now))
-	answer(ctx, fasthttp.StatusOK, append(appendInt(body, "server_time_ms", now.UnixMilli()), '}'))
+	document, err := s.catalogue.itemDocument(s.base, id)
+	s.answerShared(ctx, "get item", document, err, problemItemNotFound)
 }
 
-// getSales sends the list that [Server.loadSales] made within the last moment.
+// getSale answers a sale with all its items.
+func (s *Server) getSale(ctx *fasthttp.RequestCtx) {
+	id, ok := pathID[flashsale.SaleID](ctx, "sale", problemSaleID, problemSaleNotFound)
+	if !ok {
+		return
+	}
+	document, err := s.catalogue.saleDocument(s.base, id)
+	s.answerShared(ctx, "get sale", document, err, problemSaleNotFound)
+}
+
+// getSales answers a page of sales, newest first: of all, or of those in one state.
 func (s *Server) getSales(ctx *fasthttp.RequestCtx) {
-	list, err := s.salesList.get(s.base)
-	if err != nil {
-		s.fault(ctx, "get sales", err)
+	page := salesPage{}
+	var ok bool
+	if page.before, page.limit, ok = queryPage[flashsale.SaleID](ctx); !ok {
 		return
 	}
-	body := append(make([]byte, 0, len(list)+64), `{"sales":`...)
-	body = appendInt(append(body, list...), "server_time_ms", s.catalogue.now(s.base).UnixMilli())
-	answer(ctx, fasthttp.StatusOK, append(body, '}'))
+	if state, given := queryText(ctx, "state"); given {
+		page.state = flashsale.SaleState(state)
+		if !page.state.Valid() {
+			refuse(ctx, problemSaleState)
+			return
+		}
+	}
+	document, err := s.catalogue.salesDocument(s.base, page)
+	s.answerShared(ctx, "get sales", document, err, problemSaleNotFound)
 }
 
-func (s *Server) loadSales(ctx context.Context) ([]byte, error) {
-	l, err := s.catalogue.listing.get(ctx)
-	if err != nil {
-		return nil, err
+func (s *Server) answerShared(ctx *fasthttp.RequestCtx, operation string, d *document, err error, unknown *problem) {
+	switch {
+	case errors.Is(err, flashsale.ErrNotFound):
+		refuse(ctx, unknown)
+	case err != nil:
+		s.fault(ctx, operation, err)
+	default:
+		answerDocument(ctx, d, s.catalogue.now(s.base))
 	}
-	now := s.catalogue.now(ctx)
-	list := []byte{'['}
-	for n, sale := range l.sales {
+}
+
+// getTime answers the clock that opens the sales: pages count down by it.
+func (s *Server) getTime(ctx *fasthttp.RequestCtx) {
+	answer(ctx, fasthttp.StatusOK, append(strconv.AppendInt([]byte(`{"server_time_ms":`),
+		s.catalogue.now(s.base).UnixMilli(), 10), '}'))
+}
+
+// getShop answers what a page must know of this installation.
+func (s *Server) getShop(ctx *fasthttp.RequestCtx) {
+	answerDocument(ctx, s.shop, s.catalogue.now(s.base))
+}
+
+// shopDocument is what [Server.getShop] answers: it never changes.
+func shopDocument(config Config) *document {
+	body := append([]byte(nil), `{"payment_methods":[`...)
+	for n, method := range config.PaymentMethods {
 		if n > 0 {
-			list = append(list, ',')
+			body = append(body, ',')
 		}
-		list = appendID(append(list, `{"id":`...), sale.ID)
-		list = appendString(append(list, `,"name":`...), sale.Name)
-		list = appendMillis(list, "opens_at_ms", sale.OpensAt)
-		list = appendMillis(list, "closes_at_ms", sale.ClosesAt)
-		list = append(list, `,"items":[`...)
-		for n, item := range sale.Items {
-			if n > 0 {
-				list = append(list, ',')
-			}
-			list = append(appendItem(list, item, s.catalogue.state(ctx, item, now)), '}')
-		}
-		list = append(list, `]}`...)
+		body = appendString(body, string(method))
 	}
-	return append(list, ']'), nil
+	body = append(body, `],"currency":"CNY","languages":["en","zh"],"dev_login":`...)
+	body = strconv.AppendBool(body, config.DevLogin)
+	if config.LoginURL != "" {
+		body = appendString(append(body, `,"login_url":`...), config.LoginURL)
+	}
+	return newDocument(body, nil)
 }

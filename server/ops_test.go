@@ -132,6 +132,46 @@ func TestDeleteSale(t *testing.T) {
 	}
 }
 
+// Protects what a shop shows: it is taken, read back, and reaches shoppers; the percentage does
+// not where the sale hides it; and what is not acceptable is named.
+func TestCreateSale_Details(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	const details = `"list_price_fen":200,"image_url":"/a/0/kettle.svg","description":"Boils.","names":{"zh":"水壶"},"descriptions":{"zh":"会烧水"}`
+	const window = `"opens_at_ms":1800000000000,"closes_at_ms":1800003600000,`
+	response := b.callOps("POST", "/v1/admin/sales", `{"name":"Night","names":{"zh":"夜"},`+window+`"hide_left":true,`+
+		`"items":[{"product":"Kettle","price_fen":100,"stock":5,`+details+`}]}`, bearer...)
+	want := `{"id":"2","name":"Night","names":{"zh":"夜"},` + window + `"hide_left":true,"items":[{"id":"200","product":"Kettle",` +
+		`"price_fen":100,"points_price":0,"stock":5,"limit":1,"pay_timeout_s":900,` + details + `}]}`
+	if got := string(response.Body()); response.StatusCode() != 201 || got != want {
+		t.Errorf("got %d\n%s\nwant\n%s", response.StatusCode(), got, want)
+	}
+	for path, told := range map[string]bool{"/v1/sales": false, "/v1/sales/2": true, "/v1/items/200": true} {
+		body := string(b.call("GET", path, "").Body())
+		if !strings.Contains(body, `"list_price_fen":200,"image_url":"/a/0/kettle.svg","names":{"zh":"水壶"}`) ||
+			strings.Contains(body, `"descriptions":{"zh":"会烧水"}`) != told {
+			t.Errorf("%s: %s", path, body)
+		}
+	}
+	for body, want := range map[string]string{
+		`{"name":"N","names":{"zh":7},` + window + `"items":[]}`:                                                  `"field":"names`,
+		`{"name":"N","names":{"Klingon":"x"},` + window + `"items":[]}`:                                           `"field":"names"`,
+		`{"name":"N",` + window + `"items":[{"product":"K","price_fen":1,"stock":1,"image_url":"http://x/"}]}`:    `"field":"items[0].image_url"`,
+		`{"name":"N",` + window + `"items":[{"product":"K","price_fen":2,"stock":1,"list_price_fen":1}]}`:         `"field":"items[0].list_price_fen"`,
+		`{"name":"N",` + window + `"items":[{"product":"K","price_fen":2,"stock":1,"description":"\u0000"}]}`:     `"field":"items[0].description"`,
+		`{"name":"N",` + window + `"items":[{"product":"K","price_fen":2,"stock":1,"pictures":["/a"]}]}`:          `"field":"pictures"`,
+		`{"name":"N",` + window + `"hide_left":1,"items":[{"product":"K","price_fen":2,"stock":1}]}`:              `"field":"hide_left"`,
+		`{"name":"N",` + window + `"items":[{"product":"K","price_fen":2,"stock":1,"descriptions":{"zh":""}}]}`:   `"field":"items[0].descriptions"`,
+		`{"name":"N",` + window + `"items":[{"product":"K","price_fen":2,"stock":1,"names":{"zh":"a\tb"}}]}`:      `"field":"items[0].names"`,
+		`{"name":"N",` + window + `"items":[{"product":"K","price_fen":2,"stock":1,"image_url":"//x.example/"}]}`: `"field":"items[0].image_url"`,
+	} {
+		response := b.callOps("POST", "/v1/admin/sales", body, bearer...)
+		if got := string(response.Body()); !strings.Contains(got, want) || response.StatusCode()/100 != 4 {
+			t.Errorf("%s: got %d %s, want %s", body, response.StatusCode(), got, want)
+		}
+	}
+}
+
 // Protects what an operator sees of an item, and what the changes answer.
 func TestAdminItems(t *testing.T) {
 	t.Parallel()

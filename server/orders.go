@@ -220,7 +220,24 @@ func (s *Server) getOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 			return
 		}
 	}
-	answer(ctx, fasthttp.StatusOK, appendOrder(make([]byte, 0, 320), order))
+	s.answerOrder(ctx, order)
+}
+
+// answerOrder sends an order with what it is of.
+func (s *Server) answerOrder(ctx *fasthttp.RequestCtx, order flashsale.Order) {
+	titles := s.titles(order)
+	answer(ctx, fasthttp.StatusOK, appendOrder(make([]byte, 0, 512), order, titles[order.ItemID]))
+}
+
+// titles returns what is known of the items of orders.
+func (s *Server) titles(orders ...flashsale.Order) map[flashsale.ItemID]flashsale.Title {
+	ctx, cancel := context.WithTimeout(s.base, callTimeout)
+	defer cancel()
+	ids := make([]flashsale.ItemID, len(orders))
+	for n, order := range orders {
+		ids[n] = order.ItemID
+	}
+	return s.catalogue.titles(ctx, ids)
 }
 
 // await returns when the order has changed, the time is over or the server shuts down; and at
@@ -275,12 +292,13 @@ func (s *Server) listOrders(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		s.fault(ctx, "list orders", err)
 		return
 	}
-	body := append(make([]byte, 0, 64+256*len(orders)), `{"orders":[`...)
+	titles := s.titles(orders...)
+	body := append(make([]byte, 0, 64+512*len(orders)), `{"orders":[`...)
 	for n, order := range orders {
 		if n > 0 {
 			body = append(body, ',')
 		}
-		body = appendOrder(body, order)
+		body = appendOrder(body, order, titles[order.ItemID])
 	}
 	body = append(body, ']')
 	if more {
@@ -338,7 +356,7 @@ func (s *Server) cancelOrder(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		if err := s.config.Effects.Release(call, order); err != nil {
 			s.faults.of(ctx, "units of a cancelled order are still owed", "order_no", order.OrderNo, "error", err)
 		}
-		answer(ctx, fasthttp.StatusOK, appendOrder(make([]byte, 0, 320), order))
+		s.answerOrder(ctx, order)
 	case errors.Is(err, flashsale.ErrNotFound):
 		s.refuseUnknown(ctx, ref, "cancel order")
 	case errors.Is(err, flashsale.ErrConflict):

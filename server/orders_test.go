@@ -287,8 +287,8 @@ func TestGetOrder(t *testing.T) {
 		ReservedAt: at, CreatedAt: at, UpdatedAt: at, PayDeadline: at.Add(time.Minute),
 	})
 	cases := []struct{ name, path, user, want string }{
-		{"rejected", "/v1/orders/5", "ann", `{"order_no":"5","item_id":"7","quantity":2,"status":"rejected","reason":"sold out","amount_fen":0,"amount_points":0}`},
-		{"unpaid", "/v1/orders/6", "ann", `{"order_no":"6","item_id":"7","quantity":1,"status":"unpaid","amount_fen":9900,"amount_points":0,"reserved_at_ms":1700000000000,"created_at_ms":1700000000000,"updated_at_ms":1700000000000,"pay_deadline_ms":1700000060000}`},
+		{"rejected", "/v1/orders/5", "ann", `{"order_no":"5","item_id":"7","quantity":2,"status":"rejected","reason":"sold out","amount_fen":0,"amount_points":0,"product":"Kettle","sale_id":"1","sale_name":"Spring \"sale\""}`},
+		{"unpaid", "/v1/orders/6", "ann", `{"order_no":"6","item_id":"7","quantity":1,"status":"unpaid","amount_fen":9900,"amount_points":0,"reserved_at_ms":1700000000000,"created_at_ms":1700000000000,"updated_at_ms":1700000000000,"pay_deadline_ms":1700000060000,"product":"Kettle","sale_id":"1","sale_name":"Spring \"sale\""}`},
 		{"foreign", "/v1/orders/6", "bob", "404 order_not_found"},
 		{"unknown", "/v1/orders/9", "ann", "404 order_not_found"},
 		{"of the future", "/v1/orders/9223372036854775807", "ann", "404 order_not_found"},
@@ -316,7 +316,7 @@ func TestGetOrder_Pending(t *testing.T) {
 	pending := flashsale.Order{OrderNo: no, ItemID: 7, User: "ann", Quantity: 1, Status: flashsale.Pending}
 	b.redis.held["ann"] = []flashsale.Order{pending}
 	response := b.call("GET", "/v1/orders/"+no.String(), "", as("ann")...)
-	if want := fmt.Sprintf(`{"order_no":"%d","item_id":"7","quantity":1,"status":"pending"}`, no); string(response.Body()) != want {
+	if want := fmt.Sprintf(`{"order_no":"%d","item_id":"7","quantity":1,"status":"pending","product":"Kettle","sale_id":"1","sale_name":"Spring \"sale\""}`, no); string(response.Body()) != want {
 		t.Errorf("got %s, want %s", response.Body(), want)
 	}
 	if got := code(b.call("GET", "/v1/orders/"+no.String(), "", as("bob")...)); got != "404 order_not_found" {

@@ -38,6 +38,7 @@ var (
 	problemFull             = refusal(400, "invalid_full", "full is 1 or left out.")
 	problemWait             = refusal(400, "invalid_wait", "wait is a duration such as 5s, at most 30s.")
 	problemStatus           = refusal(400, "invalid_status", "status is a state of an order, such as pending.")
+	problemSaleState        = refusal(400, "invalid_state", "state is a state of a sale: upcoming, open or ended.")
 	problemLimit            = refusal(400, "invalid_limit", "limit is a number from 1 to 100.")
 	problemFormat           = refusal(400, "invalid_format", "format is csv or ndjson.")
 	problemCursor           = refusal(400, "invalid_cursor", "before is the next_cursor of the previous page.")
@@ -196,10 +197,12 @@ var (
 	headerRatePolicy   = []byte("Ratelimit-Policy")
 	headerReplayed     = []byte("Idempotent-Replayed")
 	headerVary         = []byte(fasthttp.HeaderVary)
+	headerETag         = []byte("Etag")
 	schemeBearer       = []byte("Bearer")
 	valueTrue          = []byte("true")
 	cacheNothing       = []byte("no-store")
 	cacheBriefly       = []byte("public, max-age=1")
+	varyByEncoding     = []byte(fasthttp.HeaderAcceptEncoding)
 )
 
 // beginAnswer sets what every answer says: the id of its request, and that nobody may keep it,

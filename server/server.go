@@ -27,7 +27,7 @@ type Server struct {
 	faults    *faultLog
 	metrics   *metrics
 	catalogue *catalogue
-	salesList *cached[[]byte]
+	shop      *document
 	liveItems *cached[[]flashsale.ItemID]
 	hub       *hub
 	sockets   *sockets
@@ -66,6 +66,7 @@ func New(config Config) (*Server, error) {
 		logger:    config.Logger,
 		faults:    &faultLog{logger: config.Logger},
 		catalogue: newCatalogue(config.Ledger, config.Live),
+		shop:      shopDocument(config),
 		sockets:   newSockets(config),
 		audits:    newAudits(config.Audit),
 		origins:   newOrigins(config.Origins),
@@ -88,7 +89,6 @@ func New(config Config) (*Server, error) {
 		s.missingToken = problemMissingToken.with("login_url", config.LoginURL)
 		s.invalidToken = problemInvalidToken.with("login_url", config.LoginURL)
 	}
-	s.salesList = newCached(liveTTL, s.loadSales)
 	s.liveItems = newCached(0, config.Ledger.LiveItems)
 	s.base, s.cut = context.WithCancel(context.Background())
 	s.public, s.ops = newHTTP(config, s.faults, config.BodyBytesMax), newHTTP(config, s.faults, OpsBodyBytesMax)

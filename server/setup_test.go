@@ -56,6 +56,9 @@ type fakeRedis struct {
 	out      []string   // tokens that were logged out
 	reads    int        // of accounts
 	now      time.Time
+
+	pipelines int   // of reads of accounts
+	itemsErr  error // of each
 }
 
 func (f *fakeRedis) Reserve(_ context.Context, req engine.Request) (engine.Reply, error) {
@@ -104,6 +107,20 @@ func (f *fakeRedis) Item(_ context.Context, id flashsale.ItemID) (engine.Account
 	return account, nil
 }
 
+func (f *fakeRedis) Items(_ context.Context, ids []flashsale.ItemID) (map[flashsale.ItemID]engine.Account, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pipelines++
+	found := map[flashsale.ItemID]engine.Account{}
+	for _, id := range ids {
+		f.reads++
+		if account, ok := f.accounts[id]; ok {
+			found[id] = account
+		}
+	}
+	return found, f.itemsErr
+}
+
 func (f *fakeRedis) Orders(_ context.Context, user string, items []flashsale.ItemID) ([]flashsale.Order, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -138,14 +155,52 @@ type fakeLedger struct {
 	reads    int   // of single orders
 	listings int   // reads of sales
 	lookups  int   // reads of single items
+	titles   int   // reads of titles
 	onOrder  func()
 }
 
-func (f *fakeLedger) Sales(context.Context) ([]flashsale.Sale, error) {
+func (f *fakeLedger) Sales(_ context.Context, query flashsale.SalesQuery) (page []flashsale.Sale, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.listings++
-	return f.sales, f.err
+	for _, sale := range slices.Backward(f.sales) {
+		if len(page) < query.Limit && (query.Before == 0 || sale.ID < query.Before) &&
+			(query.State == "" || sale.StateAt(query.At) == query.State) {
+			sale.ItemCount = len(sale.Items)
+			sale.Items = sale.Items[:min(len(sale.Items), query.Items)]
+			page = append(page, sale)
+		}
+	}
+	return page, f.err
+}
+
+func (f *fakeLedger) OnSale(_ context.Context, at time.Time, _ int) (items []flashsale.Item, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listings++
+	for _, sale := range f.sales {
+		for _, item := range sale.Items {
+			if item.ClosesAt.After(at) {
+				items = append(items, item)
+			}
+		}
+	}
+	return items, f.err
+}
+
+func (f *fakeLedger) Titles(_ context.Context, ids []flashsale.ItemID) (map[flashsale.ItemID]flashsale.Title, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.titles++
+	titles := map[flashsale.ItemID]flashsale.Title{}
+	for _, sale := range f.sales {
+		for _, item := range sale.Items {
+			if slices.Contains(ids, item.ID) {
+				titles[item.ID] = flashsale.Title{SaleID: sale.ID, SaleName: sale.Name, Product: item.Product}
+			}
+		}
+	}
+	return titles, f.err
 }
 
 func (f *fakeLedger) Sale(_ context.Context, id flashsale.SaleID) (flashsale.Sale, error) {
@@ -153,6 +208,7 @@ func (f *fakeLedger) Sale(_ context.Context, id flashsale.SaleID) (flashsale.Sal
 	defer f.mu.Unlock()
 	for _, sale := range f.sales {
 		if sale.ID == id {
+			sale.ItemCount = len(sale.Items)
 			return sale, f.err
 		}
 	}

@@ -185,7 +185,7 @@ func (i *installation) snapshot(client *redis.Client, users ...string) string {
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	sales, err := r.ledger.Sales(ctx)
+	sales, err := r.ledger.Sales(ctx, flashsale.SalesQuery{Limit: 100, Items: 100})
 	if err != nil {
 		i.t.Fatal(err)
 	}
@@ -628,7 +628,7 @@ func TestAPI_Outcomes(t *testing.T) {
 			i.command(exitOK, slices.Concat(args, flags, more)...)
 			r := i.rooms()
 			defer r.close()
-			sales, err := r.ledger.Sales(t.Context())
+			sales, err := r.ledger.Sales(t.Context(), flashsale.SalesQuery{Limit: 1, Items: 1})
 			if err != nil {
 				t.Fatal(err)
 			}

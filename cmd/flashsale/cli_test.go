@@ -258,6 +258,9 @@ func TestSaleCommands(t *testing.T) {
 	i.expect(nil, exitOK, `\n1 .* +1000 +open\n`, "sale", "preheat", "1")
 	i.expect(nil, exitOK, `\n1 .* +1000 +open\n`, "sale", "show", "1")
 	i.expect(nil, exitOK, `\n1 +2030-11-11T\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d) +2030\S+ +2 +11.11\n$`, "sale", "list")
+	i.expect(nil, exitOK, `\n1 .*11.11\n$`, "sale", "list", "--state", "upcoming")
+	i.expect(nil, exitOK, `^SALE .*\n$`, "sale", "list", "--state", "open")
+	i.expect(nil, exitUsage, `must be one of .*"upcoming"`, "sale", "list", "--state", "paused")
 	for _, command := range []string{"show", "preheat", "delete"} {
 		i.expect(nil, exitFailed, `^flashsale: sale 999: not found`, "sale", command, "999")
 		i.expect(nil, exitFailed, `id must be 1 to 19 digits`, "sale", command, "x")

@@ -218,7 +218,7 @@ func (i *installation) sell(stock int, more string) flashsale.ItemID {
 	}
 	r := i.rooms()
 	defer r.close()
-	sales, err := r.ledger.Sales(i.t.Context())
+	sales, err := r.ledger.Sales(i.t.Context(), flashsale.SalesQuery{Limit: 1, Items: 1})
 	if err != nil || len(sales) == 0 {
 		i.t.Fatalf("no sale was created: %v %v", out, err)
 	}

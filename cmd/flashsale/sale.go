@@ -20,7 +20,7 @@ import (
 type saleCommand struct {
 	Create  saleCreateCommand  `cmd:"" help:"Create a sale."`
 	Delete  saleDeleteCommand  `cmd:"" help:"Delete a sale that nobody has bought from."`
-	List    saleListCommand    `cmd:"" help:"List the newest sales."`
+	List    saleListCommand    `cmd:"" help:"List all sales, newest first."`
 	Show    saleShowCommand    `cmd:"" help:"Show a sale, as the ledger and as Redis hold it."`
 	Cancel  saleCancelCommand  `cmd:"" help:"Cancel a sale as a whole: it stops selling, unpaid orders are cancelled, paid ones refunded. Asking again shows how far it has come."`
 	Export  saleExportCommand  `cmd:"" help:"Write all orders of a sale as CSV or NDJSON."`
@@ -150,6 +150,7 @@ func (c *saleDeleteCommand) Run(ctx context.Context, out io.Writer, logger *slog
 
 type saleListCommand struct {
 	stores `embed:""`
+	State  string `enum:",upcoming,open,ended" default:"" help:"Only those in this state: upcoming, open, ended."`
 }
 
 func (c *saleListCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
@@ -161,14 +162,21 @@ func (c *saleListCommand) Run(ctx context.Context, out io.Writer, logger *slog.L
 	if err := ledger.CheckSchema(ctx); err != nil {
 		return err
 	}
-	sales, err := ledger.Sales(ctx)
-	if err != nil {
-		return err
-	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "SALE\tOPENS\tCLOSES\tITEMS\tNAME")
-	for _, sale := range sales {
-		fmt.Fprintf(table, "%d\t%s\t%s\t%d\t%s\n", sale.ID, stamp(sale.OpensAt), stamp(sale.ClosesAt), len(sale.Items), sale.Name)
+	query := flashsale.SalesQuery{State: flashsale.SaleState(c.State), At: time.Now(), Limit: postgres.SalesMax, Items: 1}
+	for {
+		sales, err := ledger.Sales(ctx, query)
+		if err != nil {
+			return err
+		}
+		for _, sale := range sales {
+			fmt.Fprintf(table, "%d\t%s\t%s\t%d\t%s\n", sale.ID, stamp(sale.OpensAt), stamp(sale.ClosesAt), sale.ItemCount, sale.Name)
+			query.Before = sale.ID
+		}
+		if len(sales) < query.Limit {
+			break
+		}
 	}
 	return table.Flush()
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"flashsale"
 	"flashsale/internal/devstack/stacktest"
 )
 
@@ -53,7 +54,7 @@ func TestFaults_CancelSale(t *testing.T) {
 	waitStatus(t, server.process(), buyers[paid].token, buyers[paid].order, "unpaid")
 
 	r := s.rooms()
-	sales, err := r.ledger.Sales(t.Context())
+	sales, err := r.ledger.Sales(t.Context(), flashsale.SalesQuery{Limit: 1, Items: 100})
 	r.close()
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"flashsale"
 	"flashsale/engine"
 	"flashsale/pay"
 	"flashsale/pay/alipay"
@@ -154,27 +155,28 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 				Full: full, Progress: func(p worker.AuditProgress) { progress(p) },
 			})
 		},
-		Checks:      r.checks(true),
-		DevLogin:    s.DevLogin,
-		Durability:  r.engine.Durability,
-		Effects:     worker.NewCarrier(r.ledger, r.engine),
-		Export:      r.ledger.ExportOrders,
-		Gatherer:    r.metrics,
-		Ledger:      r.ledger,
-		Listener:    listener,
-		Live:        r.engine,
-		Logger:      r.logger,
-		OpsListener: opsListener,
-		OrderPage:   r.orderPage,
-		LoginURL:    s.LoginURL,
-		Origins:     s.Origins,
-		Payments:    r.desk,
-		Preheater:   r.newPreheater(),
-		RedisURL:    r.redisURL,
-		Registerer:  r.metrics,
-		Reserver:    through[server.Reserver](r.seams.reserver, r.engine),
-		Sessions:    r.engine,
-		Ways:        ways(r.alipay != nil, r.points != nil),
+		Checks:         r.checks(true),
+		DevLogin:       s.DevLogin,
+		Durability:     r.engine.Durability,
+		Effects:        worker.NewCarrier(r.ledger, r.engine),
+		Export:         r.ledger.ExportOrders,
+		Gatherer:       r.metrics,
+		Ledger:         r.ledger,
+		Listener:       listener,
+		Live:           r.engine,
+		Logger:         r.logger,
+		OpsListener:    opsListener,
+		OrderPage:      r.orderPage,
+		LoginURL:       s.LoginURL,
+		Origins:        s.Origins,
+		PaymentMethods: r.paymentMethods(),
+		Payments:       r.desk,
+		Preheater:      r.newPreheater(),
+		RedisURL:       r.redisURL,
+		Registerer:     r.metrics,
+		Reserver:       through[server.Reserver](r.seams.reserver, r.engine),
+		Sessions:       r.engine,
+		Ways:           ways(r.alipay != nil, r.points != nil),
 	}
 	s.bound(&config)
 	bound.Server, err = server.New(config)
@@ -183,6 +185,17 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		return nil, err
 	}
 	return bound, nil
+}
+
+// paymentMethods are the ways to pay that are configured.
+func (r *rooms) paymentMethods() (methods []flashsale.Method) {
+	if r.alipay != nil {
+		methods = append(methods, flashsale.Alipay)
+	}
+	if r.points != nil {
+		methods = append(methods, flashsale.Points)
+	}
+	return methods
 }
 
 // checks are what a process of ours needs in order to be ready. A server sells on while only
