@@ -282,7 +282,7 @@ func (i *installation) sellMany(count, stock int) (ids []flashsale.ItemID) {
 	i.command(exitOK, args...)
 	r := i.rooms()
 	defer r.close()
-	sales, err := r.ledger.Sales(i.t.Context())
+	sales, err := r.ledger.Sales(i.t.Context(), flashsale.SalesQuery{Limit: 1, Items: 100})
 	if err != nil || len(sales) == 0 {
 		i.t.Fatal(err)
 	}

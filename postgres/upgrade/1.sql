@@ -18,6 +18,12 @@ ALTER TABLE refunds DROP CONSTRAINT refunds_of_payment, ADD CONSTRAINT refunds_o
 
 ALTER TABLE refunds ADD CONSTRAINT refunds_amount CHECK (amount >= 0 AND elsewhere >= 0);
 
+ALTER TABLE sales
+    ADD COLUMN hide_left boolean NOT NULL DEFAULT false,
+    ADD COLUMN names jsonb;
+
+ALTER TABLE sales ADD CONSTRAINT sales_names_object CHECK (jsonb_typeof(names) = 'object');
+
 DROP INDEX orders_one_live_each;
 CREATE UNIQUE INDEX orders_one_live_each ON orders (user_id, item_id,
     (CASE WHEN single AND status IN ('unpaid', 'paid', 'refunding') THEN 0 ELSE order_no END))
@@ -25,6 +31,21 @@ CREATE UNIQUE INDEX orders_one_live_each ON orders (user_id, item_id,
 
 DROP INDEX outbox_release_once;
 CREATE UNIQUE INDEX outbox_release_once ON outbox (order_no, item_id, user_id) WHERE kind = 'release';
+
+CREATE TABLE item_details (
+    item_id        bigint NOT NULL REFERENCES items (id) ON DELETE CASCADE,
+    list_price_fen bigint,
+    image_url      text,
+    description    text,
+    names          jsonb,
+    descriptions   jsonb,
+    CONSTRAINT item_details_pkey PRIMARY KEY (item_id),
+    CONSTRAINT item_details_list_price CHECK (list_price_fen > 0),
+    CONSTRAINT item_details_image_url_length CHECK (length(image_url) BETWEEN 1 AND 2048),
+    CONSTRAINT item_details_description_length CHECK (length(description) BETWEEN 1 AND 2000),
+    CONSTRAINT item_details_names_object CHECK (jsonb_typeof(names) = 'object'),
+    CONSTRAINT item_details_descriptions_object CHECK (jsonb_typeof(descriptions) = 'object')
+);
 
 CREATE TABLE discarded (
     item_id    bigint NOT NULL,
@@ -109,6 +130,8 @@ CREATE TABLE installation (
     CONSTRAINT installation_one CHECK (one),
     CONSTRAINT installation_partitions CHECK (partitions BETWEEN 1 AND 1024)
 );
+
+CREATE INDEX sales_by_closing ON sales (closes_at);
 
 CREATE INDEX items_live ON items (id) WHERE retired_at IS NULL;
 
