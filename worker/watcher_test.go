@@ -2,6 +2,8 @@ package worker
 
 import (
 	"errors"
+	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -49,7 +51,14 @@ func TestAuditWatcher_Pauses(t *testing.T) {
 			stacktest.Eventually(t, patience, func() error { return counted(w.metrics.broken.WithLabelValues(broken), 1) })
 			wantMetric(t, "gap", w.metrics.gap.WithLabelValues("1"), test.gap)
 			if test.want {
-				s.becomes(t, "nobody", "", flashsale.Paused)
+				asked := 0
+				stacktest.Eventually(t, patience, func() error { // who holds nothing: each time somebody else
+					asked++
+					if got := s.ask(t, "passer-by-"+strconv.Itoa(asked), ""); got.Outcome != flashsale.Paused {
+						return fmt.Errorf("%s, want paused", got.Outcome)
+					}
+					return nil
+				})
 				stacktest.Eventually(t, patience, func() error {
 					if owed := s.ledger.owed(); len(owed) > 0 {
 						return errors.New("the pause is owed")
