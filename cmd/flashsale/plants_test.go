@@ -275,8 +275,12 @@ func (f *field) die() (id string) {
 		f.t.Fatalf("%v %v", found, err)
 	}
 	values := []string{"entry", entry, "reason", "planted"}
-	for name, value := range found[0].Values {
-		values = append(values, name, value.(string))
+	for _, name := range []string{"item", "gen", "seq", "at_ms"} { // positions decide
+		values = append(values, name, found[0].Values[name].(string))
+		delete(found[0].Values, name)
+	}
+	for user, order := range found[0].Values {
+		values = append(values, user, order.(string))
 	}
 	f.redis.XDel(ctx, engine.OrdersKey(0), entry)
 	id, err = f.redis.XAdd(ctx, &redis.XAddArgs{Stream: engine.DeadKey(0), Values: values}).Result()

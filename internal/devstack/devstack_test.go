@@ -537,15 +537,31 @@ func redis(t *testing.T, redisURL, command string) string {
 	return lines[0]
 }
 
-// role is that of a Redis in its replication: master or slave.
+// role is that of a Redis in its replication: master or slave. One that is given another role closes
+// its connections meanwhile.
 func role(t *testing.T, server *devstack.Server) string {
 	t.Helper()
-	for _, line := range redisLines(t, server.URL(), "INFO replication") {
-		if role, ok := strings.CutPrefix(line, "role:"); ok {
+	u, err := url.Parse(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		return "away"
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "INFO replication\r\nQUIT\r\n"); err != nil {
+		return "away"
+	}
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		if role, ok := strings.CutPrefix(lines.Text(), "role:"); ok {
 			return role
 		}
 	}
-	return "of no role"
+	return "away"
 }
 
 func redisConfig(t *testing.T, redisURL, name string) string {
