@@ -73,8 +73,9 @@ type Bug struct {
 func Bugs() []Bug {
 	return []Bug{
 		{"limit", "sells to a user as often as he asks", []string{
-			"elseif units > 0 and limit == 1 then",
-			"elseif units + qty > limit or (entry and units == 0) then",
+			"elseif holds.units > 0 and (closed or limit == 1) then",
+			"elseif holds.units + qty > limit or holds.orders >= ORDERS_MAX or holds.over >= RELEASES_MAX\n" +
+				"        or holds ~= NOTHING and holds.orders + holds.over == 0 then",
 		}},
 		{"oversell", "sells more than there is", []string{"elseif stock < qty then"}},
 	}
