@@ -179,27 +179,17 @@ func (r *run) openEngine(ctx context.Context, nodes int, stock int64, persist bo
 		return nil, err
 	}
 	s.item = items[0]
-	account := engineAccount(s.item)
 	s.settle = func(context.Context) error { return nil }
-	s.state = func(ctx context.Context) (baseline.State, error) { return account.State(ctx, r.ours.Redis) }
+	s.state = func(ctx context.Context) (baseline.State, error) { return r.promised(ctx, s.item) }
 	// The accounts stay, as the ledger expects them to; the stream must be empty when a worker
 	// comes.
-	s.forget = func(ctx context.Context) error {
-		return r.ours.Redis.Do(ctx, r.ours.Redis.B().Unlink().Key(account.Orders).Build()).Error()
-	}
+	s.forget = func(ctx context.Context) error { return r.stack.Forget(ctx) }
 	if persist {
 		s.settle = func(ctx context.Context) error { return r.drain(ctx, s.item) }
-		s.state = func(ctx context.Context) (baseline.State, error) { return r.ledger(ctx, account, s.item) }
+		s.state = func(ctx context.Context) (baseline.State, error) { return r.ledger(ctx, s.item) }
 		s.worker, err = r.stack.Work(ctx)
 	}
 	return s, err
-}
-
-// engineAccount is where the engine keeps an item on a Redis that is no cluster.
-func engineAccount(item string) baseline.Account {
-	return baseline.Account{
-		Item: "fs:{0}:item:" + item, Buyers: "fs:{0}:buyers:" + item, Orders: "fs:{0}:orders",
-	}
 }
 
 // drain waits until the worker has persisted everything: it deletes after the commit.
@@ -210,9 +200,22 @@ func (r *run) drain(ctx context.Context, item string) error {
 	})
 }
 
-// ledger is an item's state with the orders that PostgreSQL has, not those that Redis promised.
-func (r *run) ledger(ctx context.Context, account baseline.Account, item string) (baseline.State, error) {
-	state, err := account.State(ctx, r.ours.Redis)
+// promised is an item's state in Redis: its units left, and its orders that wait in the stream.
+func (r *run) promised(ctx context.Context, item string) (baseline.State, error) {
+	held, err := r.stack.Item(ctx, item)
+	if err != nil {
+		return baseline.State{}, err
+	}
+	state := baseline.State{Left: held.Stock}
+	err = r.stack.Orders(ctx, item, func(user string, number int64) {
+		state.Orders = append(state.Orders, baseline.Order{Number: number, User: user})
+	})
+	return state, err
+}
+
+// ledger is an item's state with the orders that PostgreSQL has, beside those still in the stream.
+func (r *run) ledger(ctx context.Context, item string) (baseline.State, error) {
+	state, err := r.promised(ctx, item)
 	if err != nil {
 		return baseline.State{}, err
 	}

@@ -230,6 +230,35 @@ func (s *Stack) Items(ctx context.Context, items []string) (sum Item, err error)
 	return sum, nil
 }
 
+// Orders tells each order of an item that waits in the stream, in the form of lua/reserve.lua.
+func (s *Stack) Orders(ctx context.Context, item string, each func(user string, number int64)) error {
+	const page, header = 1000, 4
+	for from := "-"; ; {
+		read := s.Redis.B().Xrange().Key(ordersKey).Start(from).End("+").Count(page).Build()
+		entries, err := s.Redis.Do(ctx, read).AsXRangeSlices()
+		if err != nil {
+			return fmt.Errorf("read %s: %w", ordersKey, err)
+		}
+		for _, entry := range entries {
+			if len(entry.FieldValues) < header || entry.FieldValues[0].Value != item {
+				continue
+			}
+			for _, order := range entry.FieldValues[header:] {
+				text, _, _ := strings.Cut(order.Value, " ")
+				number, err := strconv.ParseInt(text, 10, 64)
+				if err != nil {
+					return fmt.Errorf("read entry %s of %s: %w", entry.ID, ordersKey, err)
+				}
+				each(order.Field, number)
+			}
+		}
+		if len(entries) < page {
+			return nil
+		}
+		from = "(" + entries[len(entries)-1].ID
+	}
+}
+
 // StreamBytes is the memory that Redis uses for the stream of orders.
 func (s *Stack) StreamBytes(ctx context.Context) (int64, error) {
 	usage := s.Redis.B().MemoryUsage().Key(ordersKey).Samples(0).Build() // 0: all of it
