@@ -219,7 +219,11 @@ func (a *Auditor) audit(ctx context.Context, scope AuditScope) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r.rest(first, last)
+	later, err := a.measure(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	r.rest(first, last, later)
 	return r.report(), nil
 }
 

@@ -129,6 +129,16 @@ func TestAudit_Breaks(t *testing.T) {
 			s.client.HIncrBy(s.t.Context(), engine.ItemKey(0, 1), "stock", -1)
 			s.client.XAdd(s.t.Context(), &redis.XAddArgs{Stream: engine.OrdersKey(0), Values: entryFields(999, 999)})
 		}, "[6]", "1 stream entries (0 unreadable), 0 pending"},
+		{"waiting", func(s *setup) {
+			s.client.Set(s.t.Context(), engine.WaitingKey(0), 7, 0)
+		}, "[6]", "fs:{0}:waiting says 7 orders, fs:{0}:orders holds 0"},
+		{"waiting of a wrong type", func(s *setup) {
+			s.client.Del(s.t.Context(), engine.WaitingKey(0))
+			s.client.RPush(s.t.Context(), engine.WaitingKey(0), 7)
+		}, "[6]", "fs:{0}:waiting is not a string"},
+		{"waiting that is no number", func(s *setup) {
+			s.client.Set(s.t.Context(), engine.WaitingKey(0), "seven", 0)
+		}, "[6]", `fs:{0}:waiting is "seven"`},
 		{"unreadable", func(s *setup) {
 			s.client.XAdd(s.t.Context(), &redis.XAddArgs{Stream: engine.OrdersKey(0), Values: []string{"a", "b"}})
 		}, "[6]", "1 unreadable"},

@@ -223,19 +223,22 @@ func (r *reporter) money(m flashsale.MoneyReport) {
 }
 
 // rest is invariant 6: what is left at the end of the audit, unless it has moved since its start.
-func (r *reporter) rest(first, last motion) {
+func (r *reporter) rest(first, last, later motion) {
 	rest := r.byNumber[atRest]
 	for _, p := range last.partitions {
 		r.Pending, r.Dead = r.Pending+p.pending, r.Dead+p.dead
 	}
-	r.Stream, r.Outbox = last.orders+last.unreadable, last.outbox
+	r.Stream, r.Outbox = last.unreadable, last.outbox
+	for _, orders := range last.orders {
+		r.Stream += orders
+	}
 	for name, n := range map[string]int64{
 		"stream": r.Stream, "pending": r.Pending, "outbox": r.Outbox, "dead": r.Dead,
 	} {
 		rest.Figures[name] = n
 	}
-	for _, key := range last.wrong {
-		rest.add(key + " is not a stream")
+	for _, line := range slices.Concat(last.wrong, last.miscounted(later)) {
+		rest.add(line)
 	}
 	if last.left() == 0 {
 		return

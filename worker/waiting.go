@@ -2,8 +2,12 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+
+	"github.com/redis/go-redis/v9"
 
 	"flashsale"
 	"flashsale/engine"
@@ -95,14 +99,16 @@ func (a *Auditor) readDead(ctx context.Context, partition int, fn func(flashsale
 type motion struct {
 	partitions []partitionMotion
 	outbox     int64
-	wrong      []string // keys that are not of our kind
+	wrong      []string // keys that are not of our kind, and how
 
-	orders, unreadable int64 // of the entries; counted by count
+	orders     []int64 // of each partition's entries; counted by count
+	unreadable int64   // entries, likewise
 }
 
 // partitionMotion is that of one partition. What is the same twice has not moved.
 type partitionMotion struct {
 	entries, pending, dead int64
+	waiting                int64  // orders, as the scripts count them
 	oldest, newest         string // ids: of the first entry, and of the last one ever added
 }
 
@@ -125,7 +131,7 @@ func (a *Auditor) measureStream(ctx context.Context, partition int, m *motion) (
 	case err == nil:
 		at.entries, at.oldest, at.newest = info.Length, info.FirstEntry.ID, info.LastGeneratedID
 	case hasCode(err, "WRONGTYPE"):
-		m.wrong = append(m.wrong, key)
+		m.wrong = append(m.wrong, key+" is not a stream")
 	case !hasCode(err, "ERR"): // no such key: nobody has bought anything yet
 		return fmt.Errorf("look at %s: %w", key, err)
 	}
@@ -141,26 +147,57 @@ func (a *Auditor) measureStream(ctx context.Context, partition int, m *motion) (
 	at.dead, err = a.client.XLen(ctx, engine.DeadKey(partition)).Result()
 	switch {
 	case hasCode(err, "WRONGTYPE"):
-		m.wrong = append(m.wrong, engine.DeadKey(partition))
+		m.wrong = append(m.wrong, engine.DeadKey(partition)+" is not a stream")
 	case err != nil:
 		return fmt.Errorf("length of %s: %w", engine.DeadKey(partition), err)
+	}
+	return a.measureWaiting(ctx, partition, m)
+}
+
+func (a *Auditor) measureWaiting(ctx context.Context, partition int, m *motion) error {
+	key := engine.WaitingKey(partition)
+	count, err := a.client.Get(ctx, key).Result()
+	switch {
+	case errors.Is(err, redis.Nil): // nobody has bought anything yet
+		return nil
+	case hasCode(err, "WRONGTYPE"):
+		m.wrong = append(m.wrong, key+" is not a string")
+		return nil
+	case err != nil:
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	if m.partitions[partition].waiting, err = strconv.ParseInt(count, 10, 64); err != nil {
+		m.wrong = append(m.wrong, fmt.Sprintf("%s is %q, and not a number", key, count))
 	}
 	return nil
 }
 
 // count reads the streams, if there is anything in them.
 func (a *Auditor) count(ctx context.Context, m *motion) error {
+	m.orders = make([]int64, len(m.partitions))
 	for p, at := range m.partitions {
 		if at.entries == 0 {
 			continue
 		}
-		unreadable, err := a.readStream(ctx, p, func(flashsale.Order) { m.orders++ })
+		unreadable, err := a.readStream(ctx, p, func(flashsale.Order) { m.orders[p]++ })
 		if err != nil {
 			return err
 		}
 		m.unreadable += int64(unreadable)
 	}
 	return nil
+}
+
+// miscounted tells, of the partitions where nothing has moved until later, those whose stream holds
+// other orders than the scripts have counted. Of an entry that cannot be read nobody knows.
+func (m motion) miscounted(later motion) (broken []string) {
+	for p, at := range m.partitions {
+		if m.unreadable == 0 && at == later.partitions[p] && at.waiting != m.orders[p] {
+			broken = append(broken, fmt.Sprintf("%s says %d orders, %s holds %d",
+				engine.WaitingKey(p), at.waiting, engine.OrdersKey(p), m.orders[p]))
+		}
+	}
+	return broken
 }
 
 // left is how much is on its way.
