@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -159,7 +160,9 @@ func TestReserve_Letters(t *testing.T) {
 			t.Errorf("no branch answers %s (%s)", letter, outcome)
 		}
 	}
-	if inLua := len(regexp.MustCompile(`= '[A-Z]'`).FindAllString(body, -1)); inLua != letters {
+	inLua := regexp.MustCompile(`= '[A-Z]'`).FindAllString(body, -1)
+	slices.Sort(inLua)
+	if inLua := len(slices.Compact(inLua)); inLua != letters {
 		t.Errorf("%d letters in status.go, %d in reserve.lua", letters, inLua)
 	}
 }

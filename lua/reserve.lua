@@ -55,6 +55,7 @@ local FEW = 5          -- the limit up to which no entry is long
 local SHORT = 200      -- bytes of a user's entry that are always read: a few orders
 local READ_MAX = 50000 -- bytes beyond these that a run reads; whoever comes after that is answered O
 
+local find, match, sub, format, concat = string.find, string.match, string.sub, string.format, table.concat
 local orders_key, waiting_key = KEYS[1], KEYS[2]
 local stream_max, channel = tonumber(ARGV[1]), ARGV[2]
 
@@ -64,10 +65,10 @@ local waiting = entries > 0 and tonumber(redis.call('GET', waiting_key)) or entr
 if waiting >= stream_max then
   return {OVERLOADED, '0', {}}
 end
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+local run = match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local now_text = string.format('%.0f', now_ms)
+local now_text = format('%d', now_ms)
 
 local NOTHING = {units = 0, orders = 0, over = 0, last = '', lines = ''}
 
@@ -76,27 +77,27 @@ local function parse(entry)
   local holds = {units = 0, orders = 0, over = 0, last = '', lines = entry .. ','}
   local lines, start = holds.lines, 1
   while true do -- by plain searches: an idempotency key may be long
-    local space = string.find(lines, ' ', start, true)
-    local stop = space and string.find(lines, ' ', space + 1, true)
-    local units = stop and tonumber(string.sub(lines, space + 1, stop - 1))
+    local space = find(lines, ' ', start, true)
+    local stop = space and find(lines, ' ', space + 1, true)
+    local units = stop and tonumber(sub(lines, space + 1, stop - 1))
     if not units then
       return holds
     end
     if units > 0 then
       holds.units, holds.orders = holds.units + units, holds.orders + 1
-      holds.last = string.sub(lines, start, space - 1)
+      holds.last = sub(lines, start, space - 1)
     else
       holds.over = holds.over + 1
     end
-    start = string.find(lines, ',', stop, true) + 1
+    start = find(lines, ',', stop, true) + 1
   end
 end
 
--- find returns the order that a key names among those a user holds or has held, and its quantity.
-local function find(holds, key)
-  local at = string.find(holds.lines, ' ' .. key .. ',', 1, true)
+-- named returns the order that a key names among those a user holds or has held, and its quantity.
+local function named(holds, key)
+  local at = find(holds.lines, ' ' .. key .. ',', 1, true)
   if at then
-    return string.match(string.sub(holds.lines, math.max(1, at - 40), at - 1), '(%d+) %-?(%d+)$')
+    return match(sub(holds.lines, math.max(1, at - 40), at - 1), '(%d+) %-?(%d+)$')
   end
 end
 
@@ -114,7 +115,8 @@ local function readable(buyers_key, user)
 end
 
 -- decide decides the requests ARGV[first] to ARGV[last] of an item. It returns the decision, and
--- where there is something to write, that too.
+-- where there is something to write, that too. It is the script's innermost loop: counters
+-- instead of #, locals instead of globals, and no table where ARGV itself will do.
 local function decide(item_key, buyers_key, first, last)
   local account = redis.pcall('HMGET', item_key, 'stock', 'limit', 'opens_at_ms', 'closes_at_ms',
     'epoch', 'gen', 'seq', 'state', 'run')
@@ -128,17 +130,24 @@ local function decide(item_key, buyers_key, first, last)
     -- no matter of the other items.
     return NOTHING_DECIDED
   end
-  local users, place = {}, {} -- each user once; false: not read
+  -- What each request's user holds. Where entries may be long each user is read once, and place
+  -- tells where; false: not read. Where they are short a user who asks twice is read twice.
+  local users, place = {}, limit > FEW and {}
+  local n = 0
   for i = first, last, 2 do
     local user = ARGV[i]
-    if place[user] == nil then
-      place[user] = (limit <= FEW or readable(buyers_key, user)) and #users + 1
+    if not place then
+      n = n + 1
+      users[n] = user
+    elseif place[user] == nil then
+      place[user] = readable(buyers_key, user) and n + 1
       if place[user] then
-        users[#users + 1] = user
+        n = n + 1
+        users[n] = user
       end
     end
   end
-  local before = #users > 0 and redis.pcall('HMGET', buyers_key, unpack(users)) or {}
+  local before = n > 0 and redis.pcall('HMGET', buyers_key, unpack(users)) or {}
   if before.err then -- of another type
     return NOTHING_DECIDED
   end
@@ -153,70 +162,94 @@ local function decide(item_key, buyers_key, first, last)
   end
 
   local outcomes, order_nos = {}, {}
-  local accepted, joined = {}, {} -- user, order, ...; of who held something, user -> all of it
-  local held = {}                 -- user -> what he holds, or the text of it while nobody asks
+  local requests, numbers, count = 0, 0, 0
+  local accepted -- user, order, ...; nil while nobody was refused: then they are the arguments
+  local joined   -- of who held something, user -> all of it
+  local held = {} -- user -> what he holds, or the text of it while nobody asks
   for i = first, last, 2 do
+    requests = requests + 1
     local user, order = ARGV[i], ARGV[i + 1]
-    local holds = held[user] or place[user] and before[place[user]] or NOTHING
-    if type(holds) == 'string' then
-      holds = parse(holds)
-      held[user] = holds
-    end
-    local qty, key = 1, ''
-    if holds ~= NOTHING or limit > 1 or not string.find(order, ' 1 ', 1, true) then
-      qty, key = string.match(order, '^%d+ (%d+) (.*)$')
-      qty = tonumber(qty)
-    end
-    local known, known_qty
-    if key ~= '' and holds ~= NOTHING then
-      known, known_qty = find(holds, key)
-    end
-    local letter, order_no
-    if not place[user] then -- too much to read
-      letter = 'O'
-    elseif known and tonumber(known_qty) == qty then
-      letter = 'R'
-      order_no = known
-    elseif known then
-      letter = 'K'
-      order_no = known
-    elseif holds.units > 0 and (closed or limit == 1) then
-      letter = 'D'
-      order_no = holds.last
-    elseif closed then
-      letter = closed
-    elseif holds.units + qty > limit or holds.orders >= ORDERS_MAX or holds.over >= RELEASES_MAX
-        or holds ~= NOTHING and holds.orders + holds.over == 0 then -- unreadable: sells nothing
-      letter = 'L'
-      order_no = holds.last
-    elseif stock < qty then
-      letter = 'S'
-    else
-      letter = 'A'
-      stock = stock - qty
-      accepted[#accepted + 1] = user
-      accepted[#accepted + 1] = order
-      if holds == NOTHING then
-        held[user] = order
+    local holds = held[user]
+    if not holds then
+      if place then
+        holds = place[user] and before[place[user]] or NOTHING
       else
-        holds.units, holds.orders = holds.units + qty, holds.orders + 1
-        holds.last, holds.lines = string.match(order, '^%d+'), holds.lines .. order .. ','
-        joined[user] = holds
+        holds = before[requests] or NOTHING
       end
     end
-    outcomes[#outcomes + 1] = letter
+    local letter, order_no
+    if holds == NOTHING and limit == 1 and not closed and stock > 0 and find(order, ' 1 ', 1, true) then
+      letter = 'A' -- what nearly everybody asks for, and most do who get anything
+      stock = stock - 1
+      held[user] = order
+    else
+      if type(holds) == 'string' then
+        holds = parse(holds)
+        held[user] = holds
+      end
+      local qty, key = 1, ''
+      if holds ~= NOTHING or limit > 1 or not find(order, ' 1 ', 1, true) then
+        qty, key = match(order, '^%d+ (%d+) (.*)$')
+        qty = tonumber(qty)
+      end
+      local known, known_qty
+      if key ~= '' and holds ~= NOTHING then
+        known, known_qty = named(holds, key)
+      end
+      if place and not place[user] then -- too much to read
+        letter = 'O'
+      elseif known and tonumber(known_qty) == qty then
+        letter = 'R'
+        order_no = known
+      elseif known then
+        letter = 'K'
+        order_no = known
+      elseif holds.units > 0 and (closed or limit == 1) then
+        letter = 'D'
+        order_no = holds.last
+      elseif closed then
+        letter = closed
+      elseif holds.units + qty > limit or holds.orders >= ORDERS_MAX or holds.over >= RELEASES_MAX
+          or holds ~= NOTHING and holds.orders + holds.over == 0 then -- unreadable: sells nothing
+        letter = 'L'
+        order_no = holds.last
+      elseif stock < qty then
+        letter = 'S'
+      else
+        letter = 'A'
+        stock = stock - qty
+        if holds == NOTHING then
+          held[user] = order
+        else
+          holds.units, holds.orders = holds.units + qty, holds.orders + 1
+          holds.last, holds.lines = match(order, '^%d+'), holds.lines .. order .. ','
+          joined = joined or {}
+          joined[user] = holds
+        end
+      end
+    end
+    outcomes[requests] = letter
     if order_no then
-      order_nos[#order_nos + 1] = order_no
+      numbers = numbers + 1
+      order_nos[numbers] = order_no
+    end
+    if letter == 'A' then
+      if accepted then
+        accepted[2 * count + 1], accepted[2 * count + 2] = user, order
+      end
+      count = count + 1
+    elseif not accepted then
+      accepted = {unpack(ARGV, first, i - 1)}
     end
   end
-  local count = #accepted / 2
   local decision = {DECIDED, epoch, stock, account[3], account[4], gen, seq + count,
-    table.concat(outcomes), order_nos}
+    concat(outcomes), order_nos}
   if count == 0 then
     return decision
   end
   return decision, {
-    item_key = item_key, buyers_key = buyers_key, accepted = accepted, joined = joined, count = count,
+    item_key = item_key, buyers_key = buyers_key, joined = joined, count = count,
+    accepted = accepted or ARGV, first = accepted and 1 or first, last = accepted and 2 * count or last,
     gen = account[6], seq = seq, stock = stock, told = epoch > gen * 1000000000 and stock < TRICKLE,
   }
 end
@@ -236,12 +269,12 @@ for k = 3, #KEYS, 2 do
 end
 
 -- Write. The stream first: XADD alone can still fail (at the last possible id), and then nothing
--- else is written, and what it has added is taken back. redis.call writes a whole number below
--- 2^53 in full.
+-- else is written, and what it has added is taken back. Numbers are written out here: redis.call
+-- does so by way of a float, and slower.
 local added = {}
 for n, w in ipairs(writes) do
-  added[n] = redis.pcall('XADD', orders_key, '*', 'item', w.item, 'gen', w.gen, 'seq', w.seq + 1,
-    'at_ms', now_text, unpack(w.accepted))
+  added[n] = redis.pcall('XADD', orders_key, '*', 'item', w.item, 'gen', w.gen, 'seq', format('%d', w.seq + 1),
+    'at_ms', now_text, unpack(w.accepted, w.first, w.last))
   if added[n].err then
     if n > 1 then
       redis.call('XDEL', orders_key, unpack(added, 1, n - 1))
@@ -251,18 +284,18 @@ for n, w in ipairs(writes) do
   waiting = waiting + w.count
 end
 for _, w in ipairs(writes) do
-  redis.call('HSET', w.buyers_key, unpack(w.accepted))
-  for user, holds in pairs(w.joined) do
-    redis.call('HSET', w.buyers_key, user, string.sub(holds.lines, 1, -2))
+  redis.call('HSET', w.buyers_key, unpack(w.accepted, w.first, w.last))
+  for user, holds in pairs(w.joined or {}) do
+    redis.call('HSET', w.buyers_key, user, sub(holds.lines, 1, -2))
   end
-  redis.call('HSET', w.item_key, 'stock', w.stock, 'seq', w.seq + w.count)
+  redis.call('HSET', w.item_key, 'stock', format('%d', w.stock), 'seq', format('%d', w.seq + w.count))
   if w.told then
     local users = {}
-    for i = 1, #w.accepted, 2 do
+    for i = w.first, w.last, 2 do
       users[#users + 1] = w.accepted[i]
     end
-    redis.call('PUBLISH', channel, string.format('%s %.0f %s %.0f %s',
-      w.item, w.epoch, w.gen, w.seq, table.concat(users, ' ')))
+    redis.call('PUBLISH', channel, format('%s %d %s %d %s',
+      w.item, w.epoch, w.gen, w.seq, concat(users, ' ')))
   end
 end
 if #writes > 0 then

@@ -75,7 +75,7 @@ func Bugs() []Bug {
 		{"limit", "sells to a user as often as he asks", []string{
 			"elseif holds.units > 0 and (closed or limit == 1) then",
 			"elseif holds.units + qty > limit or holds.orders >= ORDERS_MAX or holds.over >= RELEASES_MAX\n" +
-				"        or holds ~= NOTHING and holds.orders + holds.over == 0 then",
+				"          or holds ~= NOTHING and holds.orders + holds.over == 0 then",
 		}},
 		{"oversell", "sells more than there is", []string{"elseif stock < qty then"}},
 	}
