@@ -44,7 +44,7 @@ export const violations = new Counter('flash_violations'); // an answer that bre
 export const lag = new Trend('flash_sched_lag', true); // how late k6 itself was; constant rates only
 
 // Refusals are right answers, and so are the redirects of a pay page.
-http.setResponseCallback(http.expectedStatuses(200, 202, 303, 404, 409));
+http.setResponseCallback(http.expectedStatuses(200, 202, 302, 303, 404, 409));
 
 export function headers(user, key) {
   const all = { Authorization: 'Bearer ' + token(user) };

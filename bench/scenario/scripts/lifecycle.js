@@ -47,7 +47,7 @@ export default function () {
 }
 
 const follow = {
-  alipay: (user, order) => payAndRefund(user, order, 'alipay', (answer) => visit(answer.json('pay_url'))),
+  alipay: (user, order) => payAndRefund(user, order, 'alipay', (answer) => visit(answer.json('pay_url'), order)),
   points: (user, order) => payAndRefund(user, order, 'points', (answer) => {
     if (answer.json('status') !== 'paid') wrong(`points: ${answer.body}`);
   }),
@@ -88,12 +88,14 @@ function demand(user, order, what, body, then) {
   if (answer.status === 200 || answer.status === 202) then(answer); else wrong(`${what}: ${answer.body}`);
 }
 
-// visit opens Alipay's page and presses Pay, as the shopper does.
-function visit(page) {
+// visit opens Alipay's page and presses Pay, as the shopper does, and is led back to the order's
+// page. That one belongs to the shop, which need not be served here: it is not asked for.
+function visit(page, order) {
   const shown = http.get(page, { tags: { name: 'pay page' } });
   if (shown.status !== 200) return wrong(`pay page: ${shown.status} ${shown.body}`);
-  const back = shown.submitForm({ fields: { action: 'pay' }, params: { tags: { name: 'pay' } } });
-  if (back.status !== 200) wrong(`pay: ${back.status} ${back.body}`);
+  const back = shown.submitForm({ fields: { action: 'pay' }, params: { redirects: 1, tags: { name: 'pay' } } });
+  const to = back.headers['Location'] || '';
+  if (back.status !== 302 || !to.includes(order)) wrong(`pay: ${back.status} ${to} ${back.body}`);
 }
 
 const final = ['cancelled', 'rejected', 'refunded'];
