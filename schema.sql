@@ -368,3 +368,34 @@ CREATE TABLE installation (
     CONSTRAINT installation_one CHECK (one),
     CONSTRAINT installation_partitions CHECK (partitions BETWEEN 1 AND 1024)
 );
+
+-- Requests to change something that came with an idempotency key. What the change was is written by
+-- the transaction that makes it, so that whoever asks again, after a process that died in between,
+-- finds it made. Forgotten after 24 hours.
+CREATE TABLE attempts (
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    status      integer, -- of the answer; NULL: not answered yet
+    scope       text NOT NULL COLLATE "C", -- whose keys: admin, or user: and the user
+    key         text NOT NULL COLLATE "C",
+    fingerprint bytea NOT NULL, -- of the request
+    result      jsonb, -- what the transaction did; NULL: it has not committed
+    body        bytea, -- of the answer
+    CONSTRAINT attempts_pkey PRIMARY KEY (scope, key)
+);
+
+CREATE INDEX attempts_by_age ON attempts (created_at);
+
+-- What operators did, and what came of it. Never changed once the outcome is known.
+CREATE TABLE actions (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    ended_at   timestamptz,
+    who        text NOT NULL,
+    action     text NOT NULL,
+    target     text NOT NULL,
+    detail     text NOT NULL, -- what was asked for
+    outcome    text, -- NULL: nobody knows
+    request_id text,
+    CONSTRAINT actions_length CHECK (length(who) <= 64 AND length(action) <= 100 AND length(target) <= 1000
+        AND length(detail) <= 1000 AND length(outcome) <= 1000 AND length(request_id) <= 100)
+);

@@ -17,7 +17,7 @@ import (
 func (l *Ledger) DeleteSale(
 	ctx context.Context, id flashsale.SaleID, remove func(context.Context, flashsale.ItemID) error,
 ) (deleted flashsale.Sale, err error) {
-	err = l.transact(ctx, "delete sale "+id.String(), pgx.TxOptions{}, func(tx pgx.Tx) error {
+	err = transactOnce(ctx, l, "delete sale "+id.String(), &deleted, func(tx pgx.Tx) error {
 		const lockSQL = `SELECT id FROM items WHERE sale_id = $1 ORDER BY id FOR UPDATE`
 		if _, err := tx.Exec(ctx, lockSQL, int64(id)); err != nil {
 			return err

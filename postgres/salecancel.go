@@ -196,7 +196,7 @@ WHERE c.sale_id = $1`, p.sale, p.item)
 // returned as it stands, with [flashsale.ErrConflict]; [flashsale.ErrNotFound] when the ledger does
 // not hold it.
 func (l *Ledger) CancelOrder(ctx context.Context, number flashsale.OrderNo) (order flashsale.Order, err error) {
-	err = l.transact(ctx, "cancel order "+number.String(), pgx.TxOptions{}, func(tx pgx.Tx) error {
+	err = transactOnce(ctx, l, "cancel order "+number.String(), &order, func(tx pgx.Tx) error {
 		if order, err = lockOrder(ctx, tx, number); err != nil {
 			return err
 		}

@@ -88,7 +88,7 @@ func (l *Ledger) CreateSale(ctx context.Context, sale flashsale.Sale) (flashsale
 		payTimeouts  = make([]time.Duration, n)
 		opensAt      = make([]*time.Time, n) // nil: as the sale
 		closesAt     = make([]*time.Time, n)
-		created      []flashsale.Sale
+		created      flashsale.Sale
 	)
 	for i, item := range sale.Items {
 		products[i], pricesFen[i], pointsPrices[i] = item.Product, item.PriceFen, item.PointsPrice
@@ -101,7 +101,7 @@ func (l *Ledger) CreateSale(ctx context.Context, sale flashsale.Sale) (flashsale
 			closesAt[i] = &sale.Items[i].ClosesAt
 		}
 	}
-	err := l.transact(ctx, "create sale", pgx.TxOptions{}, func(tx pgx.Tx) error {
+	err := transactOnce(ctx, l, "create sale", &created, func(tx pgx.Tx) error {
 		const insertSaleSQL = `
 INSERT INTO sales (name, opens_at, closes_at, hide_left, names) VALUES ($1, $2, $3, $4, $5) RETURNING id`
 		var id int64
@@ -123,13 +123,16 @@ INSERT INTO sales (name, opens_at, closes_at, hide_left, names) VALUES ($1, $2, 
 		if err := insertDetails(ctx, tx, ids, sale.Items); err != nil {
 			return fmt.Errorf("details: %w", err)
 		}
-		created, err = querySales(ctx, tx, oneSaleSQL, flashsale.SaleItemsMax, id)
+		sales, err := querySales(ctx, tx, oneSaleSQL, flashsale.SaleItemsMax, id)
+		if err == nil {
+			created = sales[0]
+		}
 		return err
 	})
 	if err != nil {
 		return flashsale.Sale{}, err
 	}
-	return created[0], nil
+	return created, nil
 }
 
 // insertDetails stores how the items are shown, for those that say it.

@@ -9,8 +9,9 @@ import (
 	"flashsale"
 )
 
-// Restock adds units to an item and owes them to Redis, and returns the item. It is not
-// idempotent: after an error that is not permanent the caller looks at the item's total.
+// Restock adds units to an item and owes them to Redis, and returns the item. Without
+// an attempt it is not idempotent: after an error that is not permanent the caller looks at the
+// item's total.
 // [flashsale.ErrConflict] when the total would exceed flashsale.StockMax.
 func (l *Ledger) Restock(
 	ctx context.Context, id flashsale.ItemID, add int64,
@@ -67,7 +68,7 @@ func (l *Ledger) change(
 	ctx context.Context, operation string, id flashsale.ItemID, kind flashsale.OutboxKind,
 	quantity int64, fn func(pgx.Tx, *flashsale.Item) error,
 ) (item flashsale.Item, err error) {
-	err = l.transact(ctx, operation, pgx.TxOptions{}, func(tx pgx.Tx) error {
+	err = transactOnce(ctx, l, operation, &item, func(tx pgx.Tx) error {
 		locked, err := lockItem(ctx, tx, id)
 		if err != nil {
 			return err

@@ -95,7 +95,7 @@ func (s *Server) createSale(ctx *fasthttp.RequestCtx) {
 		refuseSale(ctx, err)
 		return
 	}
-	call, cancel := context.WithTimeout(s.base, callTimeout)
+	call, cancel := s.changing(ctx, callTimeout)
 	defer cancel()
 	created, err := s.config.Ledger.CreateSale(call, sale)
 	if err != nil {
@@ -112,7 +112,7 @@ func (s *Server) deleteSale(ctx *fasthttp.RequestCtx) {
 	if !ok {
 		return
 	}
-	call, cancel := context.WithTimeout(s.base, preheatTimeout)
+	call, cancel := s.changing(ctx, preheatTimeout)
 	defer cancel()
 	sale, err := s.config.Ledger.DeleteSale(call, id, s.config.Live.Remove)
 	switch {
@@ -143,7 +143,7 @@ func (s *Server) preheatSale(ctx *fasthttp.RequestCtx) {
 	if !ok {
 		return
 	}
-	call, cancel := context.WithTimeout(s.base, preheatTimeout)
+	call, cancel := s.changing(ctx, preheatTimeout)
 	defer cancel()
 	err := s.config.Preheater.PreheatSale(call, id)
 	if err == nil {
@@ -184,7 +184,7 @@ func (s *Server) setPaused(paused bool) fasthttp.RequestHandler {
 		if !ok {
 			return
 		}
-		call, cancel := context.WithTimeout(s.base, callTimeout)
+		call, cancel := s.changing(ctx, callTimeout)
 		defer cancel()
 		item, err := s.config.Ledger.SetPaused(call, id, paused)
 		if errors.Is(err, flashsale.ErrConflict) {
@@ -217,7 +217,7 @@ func (s *Server) restock(ctx *fasthttp.RequestCtx) {
 		refuse(ctx, problemInvalidField.at("add", []string{"add"}, ""))
 		return
 	}
-	call, cancel := context.WithTimeout(s.base, callTimeout)
+	call, cancel := s.changing(ctx, callTimeout)
 	defer cancel()
 	item, err := s.config.Ledger.Restock(call, id, request.Add)
 	if errors.Is(err, flashsale.ErrConflict) { // the total would be out of bounds

@@ -39,7 +39,7 @@ func (s *Server) cancelSale(ctx *fasthttp.RequestCtx) {
 	if !ok {
 		return
 	}
-	call, cancel := context.WithTimeout(s.base, callTimeout)
+	call, cancel := s.changing(ctx, callTimeout)
 	defer cancel()
 	_, err := s.config.Payments.CancelSale(call, id, reason)
 	if errors.Is(err, flashsale.ErrNotFound) {
@@ -98,7 +98,7 @@ func (s *Server) cancelAnyOrder(ctx *fasthttp.RequestCtx) {
 	if !ok {
 		return
 	}
-	call, cancel := context.WithTimeout(s.base, payTimeout)
+	call, cancel := s.changing(ctx, payTimeout)
 	defer cancel()
 	settlement, err := s.config.Payments.CancelOrder(call, no, reason)
 	status := fasthttp.StatusOK

@@ -179,7 +179,7 @@ type Check struct {
 type Config struct {
 	// Addr is where shoppers connect. Default 127.0.0.1:8080.
 	Addr string
-	// AdminToken opens the admin calls. "" disables them.
+	// AdminToken opens the admin calls, at least [AdminTokenLenMin] characters. "" disables them.
 	AdminToken string
 	// Audit proves the invariants. nil: the call answers 404.
 	Audit Auditor
@@ -210,6 +210,9 @@ type Config struct {
 	// IdleTimeout closes a connection without requests. Default 75 s: longer than balancers keep
 	// theirs, mostly 60 s, so that none sends a request on a connection that is being closed.
 	IdleTimeout time.Duration
+	// Journal keeps idempotency keys and the log of actions. nil: changes take no keys and are not
+	// logged.
+	Journal Journal
 	// Ledger is the ledger of record. Required.
 	Ledger Ledger
 	// Listener serves shoppers in place of Addr. The server closes it.
@@ -222,6 +225,9 @@ type Config struct {
 	Logger *slog.Logger
 	// OpsAddr is where operators connect. Default 127.0.0.1:9090.
 	OpsAddr string
+	// OpsHosts are names, beside loopback ones, addresses and that of OpsAddr, under which operators
+	// reach the ops listener.
+	OpsHosts []string
 	// OpsListener serves operators in place of OpsAddr. The server closes it.
 	OpsListener net.Listener
 	// OrderPage is where a shopper's browser goes when Alipay has sent it back, with
@@ -274,6 +280,8 @@ type Config struct {
 	// X-Forwarded-For, and of the PROXY protocol where it is on. Their own connections do not count
 	// towards ConnsPerAddrMax. Default: none.
 	TrustedProxies []netip.Prefix
+	// ViewerToken opens the admin calls that change nothing. "": there is none.
+	ViewerToken string
 	// WaitersMax is how many long polls wait at once. Default 20,000.
 	WaitersMax int
 	// WaitersPerUserMax is how many of them one user may hold. Default 16.
@@ -331,6 +339,9 @@ func (c Config) validate() error {
 		return fmt.Errorf("server: Drain must not be negative, but is %s", c.Drain)
 	case c.ProxyProtocol && len(c.TrustedProxies) == 0:
 		return errors.New("server: ProxyProtocol needs TrustedProxies: who may say whose a connection is")
+	}
+	if err := checkAdminTokens(c.AdminToken, c.ViewerToken); err != nil {
+		return err
 	}
 	for _, bound := range []struct {
 		name  string

@@ -2,12 +2,9 @@ package server
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -112,58 +109,21 @@ func sameOrigin(origin, host string) bool {
 	return err == nil && parsed.Host != "" && strings.EqualFold(parsed.Host, host)
 }
 
-// admin is who may do what operators do.
-type admin struct {
-	token   string // "": nobody
-	guesses *rate
-	faults  *faultLog
-}
-
-func newAdmin(token string, perSecond int, faults *faultLog) admin {
-	started := time.Now()
-	clock := func() time.Duration { return time.Since(started) }
-	guesses := newRate("admin-guesses", perSecond, 50, clock)
-	guesses.neighbour = true // operators are at home here, and so is whoever guesses
-	return admin{token, guesses, faults}
-}
-
-// requireAdmin is the one place that opens the admin calls. Hashes of equal length are
-// compared, so that the time taken tells nothing, not even the token's length.
-func (a admin) requireAdmin(next fasthttp.RequestHandler) fasthttp.RequestHandler {
-	want := sha256.Sum256([]byte(a.token))
-	return func(ctx *fasthttp.RequestCtx) {
-		if a.token == "" {
-			refuse(ctx, problemAdminDisabled)
-			return
-		}
-		token := headerToken(&ctx.Request.Header)
-		if len(token) == 0 {
-			refuse(ctx, problemMissingToken)
-			return
-		}
-		got := sha256.Sum256(token)
-		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			a.faults.of(ctx, "wrong admin token", "from", clientAddr(ctx).String(), "path", string(ctx.Path()))
-			if a.guesses.byAddr(ctx) {
-				refuse(ctx, problemInvalidToken)
-			}
-			return
-		}
-		next(ctx)
-	}
-}
-
 // setSessionCookie hands a browser its token for some seconds, or takes it away (0). Scripts cannot
 // read it, other sites' forms do not send it, and where the browser speaks TLS nothing else carries
 // it.
 func setSessionCookie(ctx *fasthttp.RequestCtx, token string, seconds int) {
+	setCookie(ctx, sessionCookie, token, fasthttp.CookieSameSiteLaxMode, seconds)
+}
+
+func setCookie(ctx *fasthttp.RequestCtx, name, value string, site fasthttp.CookieSameSite, seconds int) {
 	cookie := fasthttp.AcquireCookie()
 	defer fasthttp.ReleaseCookie(cookie)
-	cookie.SetKey(sessionCookie)
-	cookie.SetValue(token)
+	cookie.SetKey(name)
+	cookie.SetValue(value)
 	cookie.SetPath("/")
 	cookie.SetHTTPOnly(true)
-	cookie.SetSameSite(fasthttp.CookieSameSiteLaxMode)
+	cookie.SetSameSite(site)
 	cookie.SetSecure(ctx.IsTLS() || strings.EqualFold(string(ctx.Request.Header.Peek(fasthttp.HeaderXForwardedProto)), "https"))
 	if seconds > 0 {
 		cookie.SetMaxAge(seconds)

@@ -146,7 +146,7 @@ func (s *Server) changeRefund(
 		refuse(ctx, problemRefundNotFound)
 		return
 	}
-	call, cancel := context.WithTimeout(s.base, callTimeout)
+	call, cancel := s.changing(ctx, callTimeout)
 	defer cancel()
 	value, err := change(call, number)
 	switch {
@@ -187,7 +187,7 @@ func (s *Server) grantPoints(ctx *fasthttp.RequestCtx) {
 		refuse(ctx, problemMethodMissing)
 		return
 	}
-	call, cancel := context.WithTimeout(s.base, callTimeout)
+	call, cancel := s.changing(ctx, callTimeout)
 	defer cancel()
 	granted, err := s.config.Payments.Grant(call, request.User, request.Points, request.Ref)
 	switch {

@@ -19,7 +19,7 @@ const checkTimeout = time.Second
 
 // vitals are what operators see of a process, whatever it does.
 type vitals struct {
-	admin
+	operators  *operators
 	base       context.Context // of every probe
 	checks     []Check
 	leaving    <-chan struct{} // closed when readiness goes off
@@ -35,7 +35,7 @@ func (v *vitals) route(r *router.Router) {
 	// shutdown. Nothing that is gathered waits for anything.
 	route(r, "GET", "/metrics", fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(v.gatherer, promhttp.HandlerOpts{})))
 	index := fasthttpadaptor.NewFastHTTPHandlerFunc(pprof.Index) // fasthttp's own refuses the slash at its end
-	route(r, "GET", "/debug/pprof/{profile:*}", v.requireAdmin(func(ctx *fasthttp.RequestCtx) {
+	route(r, "GET", "/debug/pprof/{profile:*}", v.operators.change(func(ctx *fasthttp.RequestCtx) {
 		if ctx.UserValue("profile") == "" {
 			index(ctx)
 			return
@@ -48,15 +48,28 @@ func (v *vitals) route(r *router.Router) {
 func (s *Server) routeOps() fasthttp.RequestHandler {
 	r := newRouter()
 	seen := &vitals{
-		admin: newAdmin(s.config.AdminToken, s.config.Rates.AdminGuess, s.faults),
-		base:  s.base, checks: s.config.Checks, leaving: s.leaving,
+		operators: newOperators(s.config.AdminToken, s.config.ViewerToken, s.config.Rates.AdminGuess, s.faults),
+		base:      s.base, checks: s.config.Checks, leaving: s.leaving,
 		durability: s.config.Durability, faults: s.faults, gatherer: s.config.Gatherer,
 	}
 	seen.route(r)
 
-	admin := func(method, path string, handler fasthttp.RequestHandler, parameters ...string) {
-		route(r, method, path, seen.requireAdmin(queried(handler, parameters...)))
+	open := func(method, path string, handler fasthttp.RequestHandler) {
+		route(r, method, path, queried(handler))
 	}
+	admin := func(method, path string, handler fasthttp.RequestHandler, parameters ...string) {
+		handler = queried(handler, parameters...)
+		if method == fasthttp.MethodGet {
+			handler = seen.operators.read(handler)
+		} else {
+			handler = seen.operators.change(s.logged(method+" "+path, handler))
+		}
+		route(r, method, path, handler)
+	}
+	open("POST", "/v1/admin/session", seen.operators.logIn)
+	open("DELETE", "/v1/admin/session", seen.operators.logOut)
+	admin("GET", "/v1/admin/session", seen.operators.getSession)
+	admin("GET", "/v1/admin/actions", s.getActions, "before", "limit")
 	admin("POST", "/v1/admin/sales", s.createSale)
 	admin("DELETE", "/v1/admin/sales/{sale}", s.deleteSale)
 	admin("POST", "/v1/admin/sales/{sale}/preheat", s.preheatSale)
@@ -76,7 +89,7 @@ func (s *Server) routeOps() fasthttp.RequestHandler {
 	admin("GET", "/v1/admin/money", s.getOpenMoney)
 	admin("POST", "/v1/admin/refunds/{refund_no}/settle", s.settleRefund)
 	admin("POST", "/v1/admin/refunds/{refund_no}/retry", s.retryRefund)
-	return guarded(s.faults, s.metrics.panics.Inc, r.Handler)
+	return guarded(s.faults, s.metrics.panics.Inc, addressed(s.opsHosts(), r.Handler))
 }
 
 // getReady tells a load balancer whether to send shoppers here, and an operator why not. What

@@ -39,7 +39,7 @@ func TestRequireAdmin(t *testing.T) {
 		method, path, _ := strings.Cut(route, " ")
 		for want, headers := range map[string][]string{
 			"401 missing_token": nil,
-			"401 invalid_token": {"Authorization", "Bearer admin-secre"},
+			"401 invalid_token": {"Authorization", "Bearer " + adminSecret[1:]},
 		} {
 			if got := code(b.callOps(method, path, "{}", headers...)); got != want {
 				t.Errorf("%s: got %s, want %s", route, got, want)

@@ -22,6 +22,8 @@ type OpsConfig struct {
 	Durability func(context.Context) (string, error)
 	// Gatherer is what /metrics shows. Default: prometheus.DefaultGatherer.
 	Gatherer prometheus.Gatherer
+	// Hosts are names, beside loopback ones and addresses, under which operators reach the listener.
+	Hosts []string
 	// Listener serves operators. Required; Run closes it.
 	Listener net.Listener
 	// Logger receives what an operator should know. Default: discarded.
@@ -40,6 +42,9 @@ func NewOps(config OpsConfig) (*Ops, error) {
 	if config.Listener == nil {
 		return nil, errors.New("ops: Listener is required")
 	}
+	if err := checkAdminTokens(config.AdminToken, ""); err != nil {
+		return nil, err
+	}
 	limits := Config{Gatherer: config.Gatherer, Logger: config.Logger}.withDefaults()
 	config.Gatherer, config.Logger = limits.Gatherer, limits.Logger
 	return &Ops{config: config, limits: limits}, nil
@@ -56,13 +61,13 @@ func (o *Ops) Run(ctx context.Context, work func(context.Context) error) error {
 	faults := &faultLog{logger: o.config.Logger}
 	r := newRouter()
 	seen := &vitals{
-		admin: newAdmin(o.config.AdminToken, 0, faults),
-		base:  base, checks: o.config.Checks, leaving: ctx.Done(),
+		operators: newOperators(o.config.AdminToken, "", 0, faults),
+		base:      base, checks: o.config.Checks, leaving: ctx.Done(),
 		durability: o.config.Durability, faults: faults, gatherer: o.config.Gatherer,
 	}
 	seen.route(r)
 	ops := newHTTP(o.limits, faults, o.limits.BodyBytesMax)
-	ops.Handler = guarded(faults, func() {}, r.Handler)
+	ops.Handler = guarded(faults, func() {}, addressed(o.config.Hosts, r.Handler))
 
 	served := make(chan error, 1)
 	listener := newPatient(o.config.Listener, o.config.Logger)

@@ -40,7 +40,7 @@ func (s *Server) createPayment(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		refuse(ctx, problemMethodMissing)
 		return
 	}
-	call, cancel := context.WithTimeout(s.base, payTimeout)
+	call, cancel := s.changing(ctx, payTimeout)
 	defer cancel()
 	settlement, err := s.config.Payments.Start(call, ref.no, user.ID, request.Method)
 	s.answerSettlement(ctx, ref, "pay order", settlement, err)
@@ -70,7 +70,7 @@ func (s *Server) createRefund(ctx *fasthttp.RequestCtx, user flashsale.User) {
 		refuse(ctx, problemNotRefundable)
 		return
 	}
-	call, cancel := context.WithTimeout(s.base, payTimeout)
+	call, cancel := s.changing(ctx, payTimeout)
 	defer cancel()
 	settlement, err := s.config.Payments.Refund(call, ref.no, user.ID, request.Reason)
 	s.answerSettlement(ctx, ref, "refund order", settlement, err)

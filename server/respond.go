@@ -48,6 +48,7 @@ var (
 	problemMissingToken     = refusal(401, "missing_token", "A token is required: Authorization: Bearer <token>.")
 	problemInvalidToken     = refusal(401, "invalid_token", "The token is unknown or has expired.")
 	problemAdminDisabled    = refusal(403, "admin_disabled", "No admin token is configured.")
+	problemReadOnly         = refusal(403, "read_only", "This token sees everything and changes nothing.")
 	problemOrigin           = refusal(403, "origin_not_allowed", "Pages of this origin may not do this.")
 	problemNotFound         = refusal(404, "not_found", "There is nothing at this address.")
 	problemItemNotFound     = refusal(404, "item_not_found", "There is no such item.")
@@ -79,6 +80,8 @@ var (
 	problemPointsLimit      = refusal(409, "points_limit_reached", "That would exceed what one user may be given.")
 	problemBodyTooLarge     = refusal(413, "body_too_large", "The body is too large.")
 	problemMediaType        = refusal(415, "unsupported_media_type", "The body must be application/json.")
+	problemMisdirected      = refusal(421, "misdirected_request", "This listener does not answer under that host name.")
+	problemRequestKeyReused = refusal(422, "idempotency_key_reused", "This Idempotency-Key was used for another request. A new attempt takes a new key.")
 	problemBody             = refusal(422, "invalid_body", "The body must be a JSON object.")
 	problemUnknownField     = refusal(422, "unknown_field", "The body has a member that is not known.")
 	problemInvalidField     = refusal(422, "invalid_field", "A member of the body is not acceptable.")
@@ -101,7 +104,7 @@ var (
 	problemPaymentUnknown = later(503, "outcome_unknown",
 		"The payment may have been made. Ask again: nothing is paid twice.", 1)
 	problemChangeUnknown = later(503, "outcome_unknown",
-		"The change may have been made. Look before you ask again.", 1)
+		"The change may have been made. Ask again with the same Idempotency-Key, or look before you ask again.", 1)
 )
 
 // outcomeProblems are the answers to requests for units that gain none. Accepted and Replayed

@@ -405,7 +405,7 @@ func setup(t testing.TB, change func(*Config)) *bundle {
 		logs: &bytes.Buffer{},
 	}
 	config := Config{
-		AdminToken: "admin-secret", DevLogin: true, Registerer: prometheus.NewRegistry(),
+		AdminToken: adminSecret, DevLogin: true, Registerer: prometheus.NewRegistry(),
 		Reserver: b.redis, Sessions: b.redis, Live: b.redis, Ledger: b.ledger,
 	}
 	if change != nil {
@@ -424,7 +424,7 @@ func (b *bundle) call(method, path, body string, headers ...string) *fasthttp.Re
 }
 
 func (b *bundle) callOps(method, path, body string, headers ...string) *fasthttp.Response {
-	return call(b.ops.Handler, method, path, body, headers...)
+	return call(b.ops.Handler, method, path, body, append([]string{"Host", "127.0.0.1:9090"}, headers...)...)
 }
 
 func call(handler fasthttp.RequestHandler, method, path, body string, headers ...string) *fasthttp.Response {
@@ -550,7 +550,9 @@ func receive[T any](t testing.TB, from <-chan T) T {
 func as(user string) []string { return []string{"Authorization", "Bearer " + user + "-token"} }
 
 // bearer logs an operator in.
-var bearer = []string{"Authorization", "Bearer admin-secret"}
+var bearer = []string{"Authorization", "Bearer " + adminSecret}
+
+const adminSecret = "the-secret-of-the-admins"
 
 // code returns the stable code of a problem, or the status of anything else.
 func code(response *fasthttp.Response) string {

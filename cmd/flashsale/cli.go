@@ -36,8 +36,11 @@ type stores struct {
 type serving struct {
 	Addr       string        `env:"ADDR" default:"127.0.0.1:8080" help:"Where shoppers connect."`
 	OpsAddr    string        `env:"OPS_ADDR" default:"127.0.0.1:9090" help:"Where operators connect: health, metrics, admin."`
-	AdminToken string        `env:"ADMIN_TOKEN" help:"Opens the admin calls; without it they are disabled."`
-	DevLogin   bool          `env:"DEV_LOGIN" help:"Let anybody log in as anybody (POST /v1/sessions). For demos only."`
+	AdminToken string        `env:"ADMIN_TOKEN" help:"Opens the admin calls, at least 24 characters; without it they are disabled."`
+	Viewer     string        `name:"admin-viewer-token" env:"ADMIN_VIEWER_TOKEN" help:"Opens the admin calls that change nothing."`
+	OpsHosts   []string      `env:"OPS_HOSTS" help:"Names under which operators reach OPS_ADDR, beside localhost, this host's name and addresses."`
+	DevLogin   bool          `env:"DEV_LOGIN" help:"Let anybody log in as anybody (POST /v1/sessions). For demos only: refused where ADDR is not loopback."`
+	DevAnyway  bool          `name:"dev-login-anywhere" env:"DEV_LOGIN_ANYWHERE" help:"Let DEV_LOGIN be reached from other machines."`
 	LoginURL   string        `env:"LOGIN_URL" help:"Where a shopper's browser logs in; told to whoever lacks a valid token."`
 	Origins    []string      `env:"ORIGINS" help:"Origins whose pages may use the API, such as https://shop.example; * allows all, without cookies."`
 	FlagTTL    time.Duration `env:"FLAG_TTL" default:"500ms" help:"How long a sold-out flag answers before one request asks Redis."`

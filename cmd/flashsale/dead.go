@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func (c *deadRetryCommand) Run(ctx context.Context, out io.Writer, logger *slog.
 	if c.All == (c.ID != "") {
 		return errors.New("name one dead letter, as listed, or say --all")
 	}
-	return withDeadLetters(ctx, c.stores, logger, func(d *worker.DeadLetters) error {
+	return changeDeadLetters(ctx, c.stores, logger, "dead retry", cmp.Or(c.ID, "all"), func(d *worker.DeadLetters) error {
 		if c.All {
 			retried, left, err := d.RetryAll(ctx)
 			fmt.Fprintf(out, "back in the stream: %d, left because they hold no order: %d\n", retried, left)
@@ -72,7 +73,7 @@ type deadDropCommand struct {
 }
 
 func (c *deadDropCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
-	return withDeadLetters(ctx, c.stores, logger, func(d *worker.DeadLetters) error {
+	return changeDeadLetters(ctx, c.stores, logger, "dead drop", c.ID, func(d *worker.DeadLetters) error {
 		if err := d.Drop(ctx, c.ID); err != nil {
 			return err
 		}
@@ -87,6 +88,20 @@ func withDeadLetters(ctx context.Context, s stores, logger *slog.Logger, do func
 		return err
 	}
 	defer r.close()
+	return r.withDeadLetters(do)
+}
+
+// changeDeadLetters is withDeadLetters for what stands in the log of actions.
+func changeDeadLetters(ctx context.Context, s stores, logger *slog.Logger, action, target string, do func(*worker.DeadLetters) error) error {
+	r, err := openRooms(ctx, s, logger, looking)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	return r.acting(ctx, action, target, func() error { return r.withDeadLetters(do) })
+}
+
+func (r *rooms) withDeadLetters(do func(*worker.DeadLetters) error) error {
 	letters, err := worker.NewDeadLetters(worker.DeadLettersConfig{
 		Engine: r.engine, Ledger: r.ledger, Partitions: r.engine.Partitions(), RedisURL: r.redisURL,
 	})

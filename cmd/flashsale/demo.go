@@ -35,7 +35,7 @@ type demoCommand struct {
 const (
 	demoSoon     = 5 * time.Second
 	demoDuration = 24 * time.Hour
-	demoLogin    = "demo-admin"
+	demoLogin    = "demo-admin-of-this-machine"
 	demoVouching = time.Minute // for the worker to compare a Redis that was started again with the ledger
 	demoInterval = 20 * time.Millisecond
 	demoPoints   = 10_000 // for each of the shoppers

@@ -41,7 +41,7 @@ func TestDocs_Calls(t *testing.T) {
 	for _, call := range callsIn(t, "../../server/routes.go", "handle") {
 		known[call[1]+" "+call[2]] = true
 	}
-	for _, call := range callsIn(t, "../../server/ops.go", "admin") {
+	for _, call := range callsIn(t, "../../server/ops.go", "admin", "open") {
 		known[call[1]+" "+call[2]] = true
 	}
 	for _, call := range callsIn(t, "../../server/ops.go", "route") { // of every ops listener

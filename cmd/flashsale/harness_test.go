@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 // patience bounds every wait of these tests; it is long because the machine may be busy.
 const patience = 60 * time.Second
 
-const adminToken = "test-admin"
+const adminToken = "test-admin-of-24-characters"
 
 // installation is one Redis and one PostgreSQL with any number of processes on them.
 type installation struct {

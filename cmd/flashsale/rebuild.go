@@ -23,31 +23,39 @@ type saleRebuildCommand struct {
 // Run rebuilds every item of the sale. One item's fault does not keep the others.
 func (c *saleRebuildCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
 	return withSale(ctx, c.stores, c.Sale, logger, func(r *rooms, sale flashsale.Sale) error {
-		rebuilder, err := worker.NewRebuilder(worker.RebuilderConfig{
-			Engine: r.engine, Force: c.Force, Ledger: r.ledger, Logger: logger, RedisURL: r.redisURL,
-		})
-		if err != nil {
-			return err
+		rebuild := func() error { return c.rebuild(ctx, out, logger, r, sale) }
+		if c.DryRun {
+			return rebuild()
 		}
-		defer rebuilder.Close()
-		var faults []error
-		for _, item := range sale.Items {
-			bounded, cancel := context.WithTimeout(ctx, c.Timeout)
-			difference, err := rebuilder.Rebuild(bounded, item.ID, c.DryRun)
-			cancel()
-			if err != nil {
-				faults = append(faults, err)
-				continue
-			}
-			fmt.Fprintln(out, difference)
-			switch {
-			case c.DryRun:
-			case difference.Intact() && !c.Force:
-				fmt.Fprintf(out, "item %s: left as it was\n", item.ID)
-			default:
-				fmt.Fprintf(out, "item %s: rebuilt, on sale\n", item.ID)
-			}
-		}
-		return errors.Join(faults...)
+		return r.acting(ctx, "sale rebuild", "sale "+sale.ID.String(), rebuild)
 	})
+}
+
+func (c *saleRebuildCommand) rebuild(ctx context.Context, out io.Writer, logger *slog.Logger, r *rooms, sale flashsale.Sale) error {
+	rebuilder, err := worker.NewRebuilder(worker.RebuilderConfig{
+		Engine: r.engine, Force: c.Force, Ledger: r.ledger, Logger: logger, RedisURL: r.redisURL,
+	})
+	if err != nil {
+		return err
+	}
+	defer rebuilder.Close()
+	var faults []error
+	for _, item := range sale.Items {
+		bounded, cancel := context.WithTimeout(ctx, c.Timeout)
+		difference, err := rebuilder.Rebuild(bounded, item.ID, c.DryRun)
+		cancel()
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		fmt.Fprintln(out, difference)
+		switch {
+		case c.DryRun:
+		case difference.Intact() && !c.Force:
+			fmt.Fprintf(out, "item %s: left as it was\n", item.ID)
+		default:
+			fmt.Fprintf(out, "item %s: rebuilt, on sale\n", item.ID)
+		}
+	}
+	return errors.Join(faults...)
 }

@@ -47,7 +47,7 @@ type refundRetryCommand struct {
 }
 
 func (c *refundRetryCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
-	return withDesk(ctx, c.stores, logger, func(desk *pay.Desk) error {
+	return actAtDesk(ctx, c.stores, logger, "refund retry", c.Number, func(desk *pay.Desk) error {
 		if err := desk.RetryRefund(ctx, c.Number); err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ type refundSettleCommand struct {
 }
 
 func (c *refundSettleCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
-	return withDesk(ctx, c.stores, logger, func(desk *pay.Desk) error {
+	return actAtDesk(ctx, c.stores, logger, "refund settle", c.Number, func(desk *pay.Desk) error {
 		order, err := desk.SettleRefund(ctx, c.Number)
 		if err != nil {
 			return err
@@ -80,6 +80,16 @@ func withDesk(ctx context.Context, s stores, logger *slog.Logger, do func(*pay.D
 	}
 	defer r.close()
 	return r.withDesk(do)
+}
+
+// actAtDesk is withDesk for what stands in the log of actions.
+func actAtDesk(ctx context.Context, s stores, logger *slog.Logger, action, target string, do func(*pay.Desk) error) error {
+	r, err := openRooms(ctx, s, logger, looking)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	return r.acting(ctx, action, target, func() error { return r.withDesk(do) })
 }
 
 func (r *rooms) withDesk(do func(*pay.Desk) error) (err error) {

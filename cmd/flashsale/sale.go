@@ -62,13 +62,14 @@ func (c *saleCreateCommand) Run(ctx context.Context, out io.Writer, logger *slog
 		return err
 	}
 	defer r.close()
-	if sale, err = r.ledger.CreateSale(ctx, sale); err != nil {
-		return err
-	}
-	if c.Preheat {
-		if err := r.preheat(ctx, sale.ID); err != nil {
+	err = r.acting(ctx, "sale create", sale.Name, func() (err error) {
+		if sale, err = r.ledger.CreateSale(ctx, sale); err != nil || !c.Preheat {
 			return err
 		}
+		return r.preheat(ctx, sale.ID)
+	})
+	if err != nil {
+		return err
 	}
 	return r.printSale(ctx, out, sale)
 }
@@ -137,7 +138,10 @@ type saleDeleteCommand struct {
 
 func (c *saleDeleteCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
 	return withSale(ctx, c.stores, c.Sale, logger, func(r *rooms, sale flashsale.Sale) error {
-		_, err := r.ledger.DeleteSale(ctx, sale.ID, r.engine.Remove)
+		err := r.acting(ctx, "sale delete", "sale "+sale.ID.String(), func() error {
+			_, err := r.ledger.DeleteSale(ctx, sale.ID, r.engine.Remove)
+			return err
+		})
 		if errors.Is(err, flashsale.ErrConflict) {
 			return fmt.Errorf("somebody has bought from sale %d: it stays", sale.ID)
 		}
@@ -199,7 +203,8 @@ type salePreheatCommand struct {
 
 func (c *salePreheatCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
 	return withSale(ctx, c.stores, c.Sale, logger, func(r *rooms, sale flashsale.Sale) error {
-		if err := r.preheat(ctx, sale.ID); err != nil {
+		err := r.acting(ctx, "sale preheat", "sale "+sale.ID.String(), func() error { return r.preheat(ctx, sale.ID) })
+		if err != nil {
 			return err
 		}
 		return r.printSale(ctx, out, sale)

@@ -28,16 +28,20 @@ type saleCancelCommand struct {
 
 func (c *saleCancelCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
 	return withSale(ctx, c.stores, c.Sale, logger, func(r *rooms, sale flashsale.Sale) error {
-		return r.withDesk(func(desk *pay.Desk) error { return c.cancel(ctx, out, desk, sale) })
+		return r.withDesk(func(desk *pay.Desk) error { return c.cancel(ctx, out, r, desk, sale) })
 	})
 }
 
-func (c *saleCancelCommand) cancel(ctx context.Context, out io.Writer, desk *pay.Desk, sale flashsale.Sale) error {
+func (c *saleCancelCommand) cancel(ctx context.Context, out io.Writer, r *rooms, desk *pay.Desk, sale flashsale.Sale) error {
 	_, err := desk.SaleCancellation(ctx, sale.ID)
 	if errors.Is(err, flashsale.ErrNotFound) && !c.Yes && !confirmed(out, sale) {
 		return errors.New("nothing was changed")
 	}
-	started, err := desk.CancelSale(ctx, sale.ID, c.Reason)
+	var started bool
+	err = r.acting(ctx, "sale cancel", "sale "+sale.ID.String(), func() (err error) {
+		started, err = desk.CancelSale(ctx, sale.ID, c.Reason)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os/signal"
 	"syscall"
 
@@ -21,6 +24,9 @@ type serveCommand struct {
 // Run serves until ctx ends: the server drains first, then the pools close.
 func (c *serveCommand) Run(ctx context.Context, logger *slog.Logger) error {
 	signal.Ignore(syscall.SIGHUP) // which means nothing here: settings are read once
+	if err := c.checkDevLogin(); err != nil {
+		return err
+	}
 	c.ConnsMax = allowFiles(c.ConnsMax, logger)
 	r, err := c.openRooms(ctx, c.stores, logger, c.tune)
 	if err != nil {
@@ -37,6 +43,15 @@ func (c *serveCommand) Run(ctx context.Context, logger *slog.Logger) error {
 	return s.Run(ctx)
 }
 
+// checkDevLogin keeps the log-in without passwords on this machine.
+func (s serving) checkDevLogin() error {
+	host, _, _ := net.SplitHostPort(s.Addr) // listen says what is wrong with it
+	if addr, err := netip.ParseAddr(host); !s.DevLogin || s.DevAnyway || host == "localhost" || err == nil && addr.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("DEV_LOGIN lets anybody who reaches %s log in as anybody: bind ADDR to 127.0.0.1, or say --dev-login-anywhere", s.Addr)
+}
+
 func (s serving) tune(config *engine.Config) {
 	config.BatchMax, config.InFlight, config.FlagTTL = s.BatchMax, s.InFlight, s.FlagTTL
 	s.limits.tune(config)
@@ -47,8 +62,9 @@ type workCommand struct {
 	stores     `embed:""`
 	working    `embed:""`
 	paying     `embed:""`
-	AdminToken string `env:"ADMIN_TOKEN" help:"Opens the profiles; without it they are disabled."`
-	OpsAddr    string `env:"WORK_OPS_ADDR" default:"127.0.0.1:9091" help:"Where operators connect: health, metrics. Each worker of a host needs its own."`
+	AdminToken string   `env:"ADMIN_TOKEN" help:"Opens the profiles, at least 24 characters; without it they are disabled."`
+	OpsHosts   []string `env:"OPS_HOSTS" help:"Names under which operators reach WORK_OPS_ADDR, beside localhost, this host's name and addresses."`
+	OpsAddr    string   `env:"WORK_OPS_ADDR" default:"127.0.0.1:9091" help:"Where operators connect: health, metrics. Each worker of a host needs its own."`
 }
 
 // Run works until ctx ends: what is in hand is persisted and acknowledged, and what is being paid
@@ -67,7 +83,7 @@ func (c *workCommand) Run(ctx context.Context, logger *slog.Logger) error {
 	if w, err = r.newWorker(c.working); err != nil {
 		return err
 	}
-	ops, err := r.newOps(c.OpsAddr, c.AdminToken, server.Check{Name: "streams", Probe: w.Ready, Explained: true})
+	ops, err := r.newOps(c.OpsAddr, c.AdminToken, c.OpsHosts, server.Check{Name: "streams", Probe: w.Ready, Explained: true})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -129,6 +130,15 @@ func listen(addr string) (net.Listener, error) {
 	return (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
 }
 
+// opsHosts are the names under which operators reach an address of this host.
+func opsHosts(addr string, named []string) []string {
+	hosts := append([]string{addr}, named...)
+	if name, err := os.Hostname(); err == nil {
+		hosts = append(hosts, name)
+	}
+	return hosts
+}
+
 // boundServer is a server with its listeners open, so that its addresses are known.
 type boundServer struct {
 	*server.Server
@@ -161,10 +171,12 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		Effects:        worker.NewCarrier(r.ledger, r.engine),
 		Export:         r.ledger.ExportOrders,
 		Gatherer:       r.metrics,
+		Journal:        r.ledger,
 		Ledger:         r.ledger,
 		Listener:       listener,
 		Live:           r.engine,
 		Logger:         r.logger,
+		OpsHosts:       opsHosts(s.OpsAddr, s.OpsHosts),
 		OpsListener:    opsListener,
 		OrderPage:      r.orderPage,
 		LoginURL:       s.LoginURL,
@@ -176,6 +188,7 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		Registerer:     r.metrics,
 		Reserver:       through[server.Reserver](r.seams.reserver, r.engine),
 		Sessions:       r.engine,
+		ViewerToken:    s.Viewer,
 		Ways:           ways(r.alipay != nil, r.points != nil),
 	}
 	s.bound(&config)
@@ -213,15 +226,15 @@ type boundOps struct {
 	addr string
 }
 
-func (r *rooms) newOps(addr, adminToken string, checks ...server.Check) (*boundOps, error) {
+func (r *rooms) newOps(addr, adminToken string, hosts []string, checks ...server.Check) (*boundOps, error) {
 	listener, err := listen(addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for operators: %w", err)
 	}
 	bound := &boundOps{addr: listener.Addr().String()}
 	bound.Ops, err = server.NewOps(server.OpsConfig{
-		AdminToken: adminToken,
-		Checks:     append(r.checks(false), checks...), Durability: r.engine.Durability, Gatherer: r.metrics,
+		AdminToken: adminToken, Hosts: opsHosts(addr, hosts),
+		Checks: append(r.checks(false), checks...), Durability: r.engine.Durability, Gatherer: r.metrics,
 		Listener: listener, Logger: r.logger,
 	})
 	if err != nil {

@@ -131,6 +131,33 @@ CREATE TABLE installation (
     CONSTRAINT installation_partitions CHECK (partitions BETWEEN 1 AND 1024)
 );
 
+CREATE TABLE attempts (
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    status      integer,
+    scope       text NOT NULL COLLATE "C",
+    key         text NOT NULL COLLATE "C",
+    fingerprint bytea NOT NULL,
+    result      jsonb,
+    body        bytea,
+    CONSTRAINT attempts_pkey PRIMARY KEY (scope, key)
+);
+
+CREATE INDEX attempts_by_age ON attempts (created_at);
+
+CREATE TABLE actions (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    ended_at   timestamptz,
+    who        text NOT NULL,
+    action     text NOT NULL,
+    target     text NOT NULL,
+    detail     text NOT NULL,
+    outcome    text,
+    request_id text,
+    CONSTRAINT actions_length CHECK (length(who) <= 64 AND length(action) <= 100 AND length(target) <= 1000
+        AND length(detail) <= 1000 AND length(outcome) <= 1000 AND length(request_id) <= 100)
+);
+
 CREATE INDEX sales_by_closing ON sales (closes_at);
 
 CREATE INDEX items_live ON items (id) WHERE retired_at IS NULL;
