@@ -35,6 +35,9 @@ var ErrNotFound = errors.New("not found")
 // ErrConflict tells that a record exists in a state that does not allow the change.
 var ErrConflict = errors.New("conflict")
 
+// ErrUnacceptable tells that what was asked for can never be, and why.
+var ErrUnacceptable = errors.New("not acceptable")
+
 // User is who buys, as the login system's session tells it.
 type User struct {
 	ID   string `json:"user"`

@@ -69,12 +69,23 @@ func nextGeneration(ctx context.Context, tx pgx.Tx, id flashsale.ItemID) error {
 func (l *Ledger) Rebuild(
 	ctx context.Context, id flashsale.ItemID, fn func(flashsale.RebuildState) (rebuilt bool, err error),
 ) error {
+	return l.rebuild(ctx, id, fn, nil)
+}
+
+// rebuild is Rebuild of an item that first, if given, may change it.
+func (l *Ledger) rebuild(ctx context.Context, id flashsale.ItemID,
+	fn func(flashsale.RebuildState) (rebuilt bool, err error), first func(pgx.Tx, flashsale.Item) error,
+) error {
 	return l.transact(ctx, "rebuild item "+id.String(), pgx.TxOptions{}, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, relayLock)
 		if err != nil {
 			return fmt.Errorf("wait for the relay: %w", err)
 		}
-		if _, err := lockItem(ctx, tx, id); err != nil {
+		item, err := lockItem(ctx, tx, id)
+		if err == nil && first != nil {
+			err = first(tx, item)
+		}
+		if err != nil {
 			return err
 		}
 		state, err := rebuildState(ctx, tx, id)

@@ -185,6 +185,8 @@ type Config struct {
 	Audit Auditor
 	// BodyBytesMax bounds the body of a shopper's request. Default 16 KiB.
 	BodyBytesMax int
+	// Changer changes and rebuilds items on an operator's word. nil: the calls answer 404.
+	Changer Changer
 	// Checks are probed by /readyz.
 	Checks []Check
 	// ConnsMax is how many connections are served at once. Default 100,000.
@@ -193,6 +195,8 @@ type Config struct {
 	// Default 30,000: behind a load balancer that is not one of TrustedProxies all shoppers share
 	// few addresses. Lower it where they connect directly, or through proxies that are trusted.
 	ConnsPerAddrMax int
+	// DeadLetters are what could not be persisted. nil: the calls answer 404.
+	DeadLetters DeadLetters
 	// DevLogin lets anybody log in as anybody, by POST /v1/sessions. For demos only.
 	DevLogin bool
 	// Drain is how long, when ctx ends, readiness is off and every answer closes its connection

@@ -75,6 +75,7 @@ var (
 	problemTooLate          = refusal(409, "too_late", "Too little time is left to pay.")
 	problemSaleSold         = refusal(409, "sale_has_orders", "Somebody has bought from the sale: it stays.")
 	problemSaleCancelled    = refusal(409, "sale_cancelled", "The sale was cancelled as a whole.")
+	problemNotChangeable    = refusal(409, "not_changeable", "The item is in a state that does not allow this change.")
 	problemRefundState      = refusal(409, "refund_not_open", "The refund is in a state in which there is nothing to do about it.")
 	problemRefTaken         = refusal(409, "ref_taken", "The ref stands for another grant.")
 	problemPointsLimit      = refusal(409, "points_limit_reached", "That would exceed what one user may be given.")

@@ -273,7 +273,7 @@ func TestConsumer_PoisonAmongNeighbours(t *testing.T) {
 
 	// Mended, they are persisted; what cannot be read comes back, whole.
 	s.ledger.onPersist = nil
-	if retried, left, err := d.RetryAll(t.Context()); retried != 6 || left != 0 || err != nil {
+	if retried, left, err := d.RetryAll(t.Context(), flashsale.DeadFilter{}); retried != 6 || left != 0 || err != nil {
 		t.Errorf("retried %d, left %d, %v", retried, left, err)
 	}
 	if n := s.waiting(); n != 4+3 {

@@ -89,17 +89,62 @@ func NewDeadLetters(config DeadLettersConfig) (*DeadLetters, error) {
 // Close closes the connections.
 func (d *DeadLetters) Close() error { return d.client.Close() }
 
-// List returns the dead letters, partition by partition, the oldest first, at most limit.
-func (d *DeadLetters) List(ctx context.Context, limit int) ([]DeadLetter, error) {
-	var letters []DeadLetter
-	for p := 0; p < d.config.Partitions && len(letters) < limit; p++ {
-		page, err := d.read(ctx, p, "-", "+", limit-len(letters))
-		if err != nil {
-			return nil, fmt.Errorf("list: %w", err)
+// taken reports whether a filter takes a dead letter.
+func (l DeadLetter) taken(f flashsale.DeadFilter) bool {
+	if len(f.IDs) > 0 && !slices.Contains(f.IDs, l.ID) {
+		return false
+	}
+	if f.Item != 0 && (len(l.Fields) < 2 || l.Fields[0] != headerNames[0] || l.Fields[1] != f.Item.String()) {
+		return false
+	}
+	return strings.Contains(strings.ToLower(l.Reason), strings.ToLower(f.Reason))
+}
+
+// List returns the dead letters that the filter takes, partition by partition, the oldest first, at
+// most limit.
+func (d *DeadLetters) List(ctx context.Context, filter flashsale.DeadFilter, limit int) (letters []DeadLetter, err error) {
+	err = d.walk(ctx, filter, func(letter DeadLetter) (bool, error) {
+		if len(letters) < limit {
+			letters = append(letters, letter)
 		}
-		letters = append(letters, page...)
+		return len(letters) < limit, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list: %w", err)
 	}
 	return letters, nil
+}
+
+// deadPage is how many dead letters are read at once.
+const deadPage = 1000
+
+// walk calls fn with the dead letters that there are now and that the filter takes, until it says no
+// more. What comes meanwhile is not among them.
+func (d *DeadLetters) walk(ctx context.Context, filter flashsale.DeadFilter, fn func(DeadLetter) (more bool, err error)) error {
+	for p := range d.config.Partitions {
+		newest, err := d.client.XRevRangeN(ctx, engine.DeadKey(p), "+", "-", 1).Result()
+		if err != nil {
+			return fmt.Errorf("read %s: %w", engine.DeadKey(p), err)
+		}
+		for from := "-"; len(newest) > 0 && from != ""; {
+			page, err := d.read(ctx, p, from, newest[0].ID, deadPage)
+			if err != nil {
+				return err
+			}
+			from = ""
+			for _, letter := range page {
+				_, entry, _ := strings.Cut(letter.ID, "/")
+				from = "(" + entry
+				if !letter.taken(filter) {
+					continue
+				}
+				if more, err := fn(letter); err != nil || !more {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // read returns dead letters of a partition, from one id to another.
@@ -179,39 +224,44 @@ func (d *DeadLetters) retry(ctx context.Context, partition int, entry string) er
 	return nil
 }
 
-// retryPage is how many dead letters RetryAll reads at once.
-const retryPage = 1000
+// RetryAll puts all dead letters that the filter takes back into their streams, and says how many
+// those were and how many hold no order and were left. One that comes back meanwhile is not tried
+// twice.
+func (d *DeadLetters) RetryAll(ctx context.Context, filter flashsale.DeadFilter) (retried, left int, err error) {
+	err = d.walk(ctx, filter, func(letter DeadLetter) (bool, error) {
+		p, entry, err := d.locate(letter.ID)
+		if err == nil {
+			err = d.retry(ctx, p, entry)
+		}
+		switch {
+		case err == nil:
+			retried++
+		case errors.Is(err, flashsale.ErrConflict):
+			left++
+		case !errors.Is(err, flashsale.ErrNotFound):
+			return false, fmt.Errorf("retry dead letter %s: %w", letter.ID, err)
+		}
+		return true, nil
+	})
+	return retried, left, err
+}
 
-// RetryAll puts all dead letters that there are now back into their streams, and says how many
-// those were and how many hold no order and were left. One that comes back meanwhile is not
-// tried twice.
-func (d *DeadLetters) RetryAll(ctx context.Context) (retried, left int, err error) {
-	for p := range d.config.Partitions {
-		newest, err := d.client.XRevRangeN(ctx, engine.DeadKey(p), "+", "-", 1).Result()
-		if err != nil {
-			return retried, left, fmt.Errorf("retry %s: %w", engine.DeadKey(p), err)
-		}
-		for from := "-"; len(newest) > 0 && from != ""; {
-			page, err := d.read(ctx, p, from, newest[0].ID, retryPage)
-			if err != nil {
-				return retried, left, fmt.Errorf("retry: %w", err)
+// DropAll drops all dead letters that the filter takes, and says how many those were and how many
+// units they gave back.
+func (d *DeadLetters) DropAll(ctx context.Context, filter flashsale.DeadFilter) (dropped, units int, err error) {
+	err = d.walk(ctx, filter, func(letter DeadLetter) (bool, error) {
+		switch err := d.Drop(ctx, letter.ID); {
+		case err == nil:
+			dropped++
+			for _, order := range letter.orders() {
+				units += order.Quantity
 			}
-			from = ""
-			for _, letter := range page {
-				_, entry, _ := strings.Cut(letter.ID, "/")
-				switch err := d.retry(ctx, p, entry); {
-				case err == nil:
-					retried++
-				case errors.Is(err, flashsale.ErrConflict):
-					left++
-				case !errors.Is(err, flashsale.ErrNotFound):
-					return retried, left, fmt.Errorf("retry dead letter %s: %w", letter.ID, err)
-				}
-				from = "(" + entry
-			}
+		case !errors.Is(err, flashsale.ErrNotFound):
+			return false, err
 		}
-	}
-	return retried, left, nil
+		return true, nil
+	})
+	return dropped, units, err
 }
 
 // Drop removes a dead letter for ever and gives its units back, so that the user may buy again,

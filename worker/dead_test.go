@@ -45,7 +45,7 @@ func (s *setup) poison(users ...string) {
 // list wants exactly n dead letters.
 func (s *setup) list(t *testing.T, d *DeadLetters, n int) []DeadLetter {
 	t.Helper()
-	letters, err := d.List(t.Context(), 100)
+	letters, err := d.List(t.Context(), flashsale.DeadFilter{}, 100)
 	if err != nil || len(letters) != n {
 		t.Fatalf("%d dead letters, %v; want %d: %+v", len(letters), err, n, letters)
 	}
@@ -108,13 +108,13 @@ func TestDeadLetters_RetryAll(t *testing.T) {
 	s.client.XAdd(t.Context(), addArgs(engine.DeadKey(0), "a", "b"))
 	d := s.deadLetters(t)
 	s.list(t, d, 4)
-	if retried, left, err := d.RetryAll(t.Context()); retried != 3 || left != 1 || err != nil {
+	if retried, left, err := d.RetryAll(t.Context(), flashsale.DeadFilter{}); retried != 3 || left != 1 || err != nil {
 		t.Errorf("retried %d, left %d, %v", retried, left, err)
 	}
 	s.persist()
 	s.list(t, d, 4) // nothing was mended
 	s.ledger.onPersist = nil
-	if retried, left, err := d.RetryAll(t.Context()); retried != 3 || left != 1 || err != nil {
+	if retried, left, err := d.RetryAll(t.Context(), flashsale.DeadFilter{}); retried != 3 || left != 1 || err != nil {
 		t.Errorf("retried %d, left %d, %v", retried, left, err)
 	}
 	s.persist()
@@ -223,11 +223,11 @@ func TestDeadLetters_Bounds(t *testing.T) {
 		}
 	}
 	for limit, want := range map[int]int{0: 0, 2: 2, 4: 4, 100: 6} {
-		if letters, err := d.List(t.Context(), limit); err != nil || len(letters) != want {
+		if letters, err := d.List(t.Context(), flashsale.DeadFilter{}, limit); err != nil || len(letters) != want {
 			t.Errorf("limit %d: %d letters, %v", limit, len(letters), err)
 		}
 	}
-	letters, err := d.List(t.Context(), 100)
+	letters, err := d.List(t.Context(), flashsale.DeadFilter{}, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,4 +237,45 @@ func TestDeadLetters_Bounds(t *testing.T) {
 	if err := d.Drop(t.Context(), letters[5].ID); err != nil {
 		t.Errorf("not an entry of ours: %v", err)
 	}
+}
+
+// Protects what was not chosen from a bulk: by item, by reason, by id.
+func TestDeadLetters_Bulk(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	s.sale(50, 0)
+	s.poison("ann")
+	for _, key := range []string{"1", "2", "3"} {
+		s.client.HDel(t.Context(), engine.BuyersKey(0, 1), "ann")
+		s.ask(t, "ann", key)
+	}
+	s.persist()
+	s.client.XAdd(t.Context(), addArgs(engine.DeadKey(0), "entry", "1-1", "reason", "Foreign", "a", "b", "c", "d", "e", "f", "g", "h"))
+	d := s.deadLetters(t)
+	all := s.list(t, d, 4)
+	for _, c := range []struct {
+		filter flashsale.DeadFilter
+		want   int
+	}{
+		{flashsale.DeadFilter{Item: 1}, 3},
+		{flashsale.DeadFilter{Item: 2}, 0},
+		{flashsale.DeadFilter{Reason: "foreign"}, 1},
+		{flashsale.DeadFilter{IDs: []string{all[0].ID, "0/9-9"}}, 1},
+		{flashsale.DeadFilter{Item: 1, Reason: "foreign"}, 0},
+	} {
+		if letters, err := d.List(t.Context(), c.filter, 100); err != nil || len(letters) != c.want {
+			t.Errorf("%+v: %d letters, %v; want %d", c.filter, len(letters), err, c.want)
+		}
+	}
+	if dropped, units, err := d.DropAll(t.Context(), flashsale.DeadFilter{IDs: []string{all[0].ID}}); dropped != 1 || units != 1 || err != nil {
+		t.Errorf("dropped %d with %d units, %v", dropped, units, err)
+	}
+	s.list(t, d, 3)
+	if dropped, _, err := d.DropAll(t.Context(), flashsale.DeadFilter{Reason: "foreign"}); dropped != 1 || err != nil {
+		t.Errorf("dropped %d, %v", dropped, err)
+	}
+	if retried, _, err := d.RetryAll(t.Context(), flashsale.DeadFilter{Item: 1}); retried != 2 || err != nil {
+		t.Errorf("retried %d, %v", retried, err)
+	}
+	s.list(t, d, 0)
 }

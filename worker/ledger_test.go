@@ -47,6 +47,16 @@ func (l *fakeLedger) Rebuild(_ context.Context, id flashsale.ItemID, fn func(fla
 	return err
 }
 
+func (l *fakeLedger) ChangeLoaded(context.Context, flashsale.ItemID, flashsale.ItemChange,
+	func(flashsale.RebuildState) (bool, error),
+) error {
+	return flashsale.ErrNotFound
+}
+
+func (l *fakeLedger) ChangeUnloaded(context.Context, flashsale.ItemID, flashsale.ItemChange) (bool, error) {
+	return false, flashsale.ErrNotFound
+}
+
 func (l *fakeLedger) Rebuildable(_ context.Context, id flashsale.ItemID) (flashsale.RebuildState, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -49,6 +49,11 @@ type RebuildLedger interface {
 	// was given. Otherwise it changes nothing. [flashsale.ErrNotFound] for an unknown item.
 	Rebuild(ctx context.Context, id flashsale.ItemID,
 		fn func(state flashsale.RebuildState) (rebuilt bool, err error)) error
+	// ChangeLoaded is Rebuild of an item that is changed in the same transaction.
+	ChangeLoaded(ctx context.Context, id flashsale.ItemID, change flashsale.ItemChange,
+		fn func(state flashsale.RebuildState) (rebuilt bool, err error)) error
+	// ChangeUnloaded changes an item of which Redis need not know, and reports whether it is one.
+	ChangeUnloaded(ctx context.Context, id flashsale.ItemID, change flashsale.ItemChange) (done bool, err error)
 	// Rebuildable returns what Rebuild would hand out, from one snapshot, and locks nothing.
 	Rebuildable(ctx context.Context, id flashsale.ItemID) (flashsale.RebuildState, error)
 }
@@ -122,6 +127,7 @@ type suspect struct {
 	force             bool
 	unreadable        bool // a key of it may be of a wrong type
 	opensAt, closesAt time.Time
+	change            *flashsale.ItemChange // what else an operator wants; nil: nothing
 
 	fence *engine.Fence
 	err   error
@@ -324,11 +330,18 @@ func (r *rebuilder) finish(ctx context.Context, s suspect) (Difference, error) {
 	var state flashsale.RebuildState
 	var difference Difference
 	renew := false
-	err = r.ledger.Rebuild(ctx, s.item, func(ledger flashsale.RebuildState) (bool, error) {
+	look := func(ledger flashsale.RebuildState) (bool, error) {
 		state, difference = ledger, compare(redis, ledger)
 		renew = s.force || !difference.Intact()
 		return renew, nil
-	})
+	}
+	if s.change == nil {
+		err = r.ledger.Rebuild(ctx, s.item, look)
+	} else if err = r.ledger.ChangeLoaded(ctx, s.item, *s.change, look); errors.Is(err, flashsale.ErrConflict) || errors.Is(err, flashsale.ErrUnacceptable) {
+		s.change = nil // on sale as it was
+		difference, failed := r.finish(ctx, s)
+		return difference, errors.Join(err, failed)
+	}
 	if err != nil {
 		return Difference{}, err
 	}
@@ -446,25 +459,50 @@ func (r *Rebuilder) Rebuild(ctx context.Context, id flashsale.ItemID, dryRun boo
 	if err != nil || dryRun {
 		return difference, wrapRebuild(id, err)
 	}
+	done, err := r.alone(ctx, suspect{
+		item: id, reason: "asked for", force: r.force, unreadable: difference.Unreadable,
+	})
+	if err == nil {
+		difference = done
+	}
+	return difference, wrapRebuild(id, err)
+}
+
+// Change changes an item in the ledger and in Redis, and returns when it stands in both. What Redis
+// has to know of is a rebuild with other terms: for the moment that it takes the item is off sale,
+// what waits in the stream is persisted first, and the equation of the stock holds whenever this dies.
+// [flashsale.ErrConflict] and [flashsale.ErrUnacceptable] say why the item stays as it is.
+func (r *Rebuilder) Change(ctx context.Context, id flashsale.ItemID, change flashsale.ItemChange) error {
+	done, err := r.core.ledger.ChangeUnloaded(ctx, id, change)
+	if err == nil && !done {
+		_, err = r.alone(ctx, suspect{item: id, reason: "changed", change: &change})
+	}
+	if err != nil {
+		return fmt.Errorf("change item %d: %w", id, err)
+	}
+	return nil
+}
+
+// alone rebuilds an item while no worker rebuilds any of its partition.
+func (r *Rebuilder) alone(ctx context.Context, s suspect) (difference Difference, err error) {
 	for {
-		ran, err := r.locks.do(ctx, guardianLock(r.core.engine.Partition(id)), lockTTL, func(held context.Context) error {
-			vouched, err := r.core.engine.Vouched(held, id)
+		ran, err := r.locks.do(ctx, guardianLock(r.core.engine.Partition(s.item)), lockTTL, func(held context.Context) error {
+			vouched, err := r.core.engine.Vouched(held, s.item)
 			if err != nil {
 				return err
 			}
-			done, err := r.core.rebuild(held, held, []suspect{{
-				item: id, reason: "asked for", force: r.force || !vouched, unreadable: difference.Unreadable,
-			}})
+			s.force = s.force || !vouched
+			done, err := r.core.rebuild(held, held, []suspect{s})
 			if len(done) == 1 {
 				difference = done[0]
 			}
 			return err
 		})
 		if ran || err != nil {
-			return difference, wrapRebuild(id, err)
+			return difference, err
 		}
 		if pause(ctx, rebuildLockPoll); ctx.Err() != nil {
-			return difference, wrapRebuild(id, fmt.Errorf("a worker is rebuilding: %w", ctx.Err()))
+			return difference, fmt.Errorf("a worker is rebuilding: %w", ctx.Err())
 		}
 	}
 }

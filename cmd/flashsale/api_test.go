@@ -265,12 +265,18 @@ type itemBody struct {
 }
 
 type accountBody struct {
-	Total  int64 `json:"total"`
-	Stock  int64 `json:"stock"`
-	Paused bool  `json:"paused"`
-	Redis  *struct {
-		Stock int64  `json:"stock"`
-		State string `json:"state"`
+	Total     int64 `json:"total"`
+	Stock     int64 `json:"stock"`
+	Limit     int   `json:"limit"`
+	PriceFen  int64 `json:"price_fen"`
+	OpensAtMS int64 `json:"opens_at_ms"`
+	Paused    bool  `json:"paused"`
+	Redis     *struct {
+		Stock      int64  `json:"stock"`
+		Limit      int    `json:"limit"`
+		OpensAtMS  int64  `json:"opens_at_ms"`
+		ClosesAtMS int64  `json:"closes_at_ms"`
+		State      string `json:"state"`
 	} `json:"redis"`
 }
 

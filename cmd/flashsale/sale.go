@@ -19,6 +19,7 @@ import (
 // saleCommand is the operator's way to sales without the admin API.
 type saleCommand struct {
 	Create  saleCreateCommand  `cmd:"" help:"Create a sale."`
+	Change  saleChangeCommand  `cmd:"" help:"Change the window, prices, limit or stock of items, also while they sell."`
 	Delete  saleDeleteCommand  `cmd:"" help:"Delete a sale that nobody has bought from."`
 	List    saleListCommand    `cmd:"" help:"List all sales, newest first."`
 	Show    saleShowCommand    `cmd:"" help:"Show a sale, as the ledger and as Redis hold it."`

@@ -36,6 +36,10 @@ type rooms struct {
 	herald    *worker.Herald
 	orderPage string
 	paying    paying
+
+	// What operators of a server change things with, once openBoard has been called.
+	rebuilder *worker.Rebuilder
+	dead      *worker.DeadLetters
 }
 
 // seams are where a test can stand between two rooms, to make one of them die at a given point
@@ -118,6 +122,12 @@ func (r *rooms) openPoints(ctx context.Context, s stores) (err error) {
 // close comes last: after server and worker have returned.
 func (r *rooms) close() {
 	r.closeDesk()
+	if r.rebuilder != nil {
+		_ = r.rebuilder.Close()
+	}
+	if r.dead != nil {
+		_ = r.dead.Close()
+	}
 	if r.points != nil {
 		r.points.Close()
 	}
@@ -158,6 +168,10 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 	bound := &boundServer{
 		base: "http://" + listener.Addr().String(), ops: "http://" + opsListener.Addr().String(),
 	}
+	if err := r.openBoard(); err != nil {
+		_, _ = listener.Close(), opsListener.Close()
+		return nil, err
+	}
 	config := server.Config{
 		AdminToken: s.AdminToken,
 		Audit: func(ctx context.Context, full bool, progress func(any)) (any, error) {
@@ -165,7 +179,9 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 				Full: full, Progress: func(p worker.AuditProgress) { progress(p) },
 			})
 		},
+		Changer:        boardChanger{r.rebuilder},
 		Checks:         r.checks(true),
+		DeadLetters:    boardDead{r.dead},
 		DevLogin:       s.DevLogin,
 		Durability:     r.engine.Durability,
 		Effects:        worker.NewCarrier(r.ledger, r.engine),
