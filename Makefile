@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 LINT_VERSION := v2.5.0
 LINT := bin/golangci-lint-$(LINT_VERSION)
+TYPESCRIPT_VERSION := 5.9.2
 
 # Where Go's own installer puts it, for a shell that was not told.
 export PATH := $(PATH):/usr/local/go/bin
@@ -16,8 +17,9 @@ export PATH := $(PATH):/usr/local/go/bin
 export HOME := $(shell for h in "$${HOME:-}" "$$(getent passwd "$$(id -u)" | cut -d: -f6)"; do \
 	if [[ -d "$$h" && -w "$$h" ]]; then echo "$$h"; exit; fi; done; echo "$(CURDIR)/.home")
 
-# bench is a module of its own, so that k6 and its dependencies stay out of ours.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod))
+# bench and web/e2e are modules of their own, so that k6, the browser's driver and their dependencies
+# stay out of ours.
+MODULES := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod web/e2e/go.mod))
 in_modules = for module in $(MODULES); do (set -x; cd "$$module"; $(1)); done
 
 .PHONY: help
@@ -34,11 +36,12 @@ run: setup ## Run the demo: a real sale on a private Redis and PostgreSQL (more:
 
 .PHONY: test
 test: setup ## Run every test, on real servers; the engine's with the race detector
-	@.ci/install gcc wrk haproxy pgbouncer prometheus
+	@.ci/install gcc wrk haproxy pgbouncer prometheus chromium
 	@# The command's tests are processes that talk to each other: the detector sees nothing there, and
 	@# triples their time.
 	CGO_ENABLED=1 go test -race -timeout 20m $(ARGS) $$(go list ./... | grep -v /cmd/)
 	go test -timeout 30m $(ARGS) ./cmd/...
+	cd web/e2e && go test -timeout 10m $(ARGS) ./...
 	@# k6 with the race detector would be ten minutes of compiling, and has no code of ours in it.
 	cd bench && go test -timeout 20m $(ARGS) ./...
 	cd bench && CGO_ENABLED=1 go test -race -timeout 20m $(ARGS) ./peak
@@ -64,10 +67,12 @@ scenarios: setup ## Play the sale's scenes with the embedded k6 (more: ARGS="--r
 	cd bench && go run . run $(ARGS)
 
 .PHONY: lint
-lint: go $(LINT) ## Check format, style and the arrows between the rooms
+lint: go $(LINT) ## Check format, style, the arrows between the rooms and the types of the pages' scripts
 	@unformatted=$$(gofmt -l .); if [[ -n "$$unformatted" ]]; then \
 		echo "not formatted, run make fmt: $$unformatted" >&2; exit 1; fi
 	@$(call in_modules,"$(CURDIR)/$(LINT)" run --config "$(CURDIR)/.golangci.yml" ./...)
+	@.ci/install npm
+	npx --yes -p typescript@$(TYPESCRIPT_VERSION) tsc -p web/jsconfig.json
 
 .PHONY: fmt
 fmt: go $(LINT) ## Format the code

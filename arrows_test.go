@@ -31,7 +31,8 @@ var arrows = map[string]arrow{
 	"lua":                         {nil, "scripts know nothing of who runs them"},
 	"engine":                      {[]string{"lua", "internal/redisurl"}, "engine is usable as a library by another service"},
 	"docs":                        {nil, "docs holds pages"},
-	"server":                      {[]string{"engine", "lua", "docs", "internal/redisurl"}, "server states what it needs as an interface, cmd joins"},
+	"web":                         {nil, "pages know nothing of who serves them"},
+	"server":                      {[]string{"engine", "lua", "docs", "web", "internal/redisurl"}, "server states what it needs as an interface, cmd joins"},
 	"worker":                      {[]string{"engine", "lua", "internal/redisurl"}, "worker states what it needs as an interface, cmd joins"},
 	"postgres":                    {[]string{"engine", "lua", "internal/pgschema"}, "the ledger knows nothing of who calls it"},
 	"pay":                         {[]string{"engine", "lua", "pay/*"}, "pay knows its providers; the rest it states as an interface, cmd joins"},
@@ -65,6 +66,7 @@ var homes = []struct {
 	{"github.com/valyala/fasthttp", []string{"server", "bench"}, []string{"server", "cmd/*"}, "HTTP is server's"},
 	{"github.com/fasthttp", []string{"server", "bench"}, []string{"server", "cmd/*"}, "router and websocket are server's"},
 	{"github.com/getkin/kin-openapi", nil, []string{"server"}, "documents are held against the server by its tests"},
+	{"github.com/tdewolff/minify", []string{"web"}, nil, "pages are made smaller in one place"},
 	{"github.com/alecthomas/kong", []string{"cmd/*"}, nil, "flags are read in cmd only"},
 	{"testing", []string{"internal/devstack/stacktest"}, []string{".", "*", "*/*", "*/*/*"}, "no test code in the program"},
 }

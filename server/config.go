@@ -14,6 +14,7 @@ import (
 
 	"flashsale"
 	"flashsale/engine"
+	"flashsale/web"
 )
 
 // Defaults and bounds of Config.
@@ -240,6 +241,8 @@ type Config struct {
 	// Origins are the origins, such as https://shop.example, whose pages may use the API, beside
 	// the server's own. "*" allows all, but none with the session cookie.
 	Origins []string
+	// Pages is the shop that browsers are shown. nil: there is the API only.
+	Pages *web.Site
 	// PaymentMethods are the ways to pay that the page offers.
 	PaymentMethods []flashsale.Method
 	// Payments takes money. nil: orders cannot be paid.

@@ -46,6 +46,8 @@ func (s *Server) routePublic() fasthttp.RequestHandler {
 	handle("GET", "/docs/api.md", cacheable(getPage))
 	handle("GET", "/v1/points", s.requireUser(ofUser(limit.userReads, s.getPoints)), "before", "limit")
 
+	s.routePages(handle)
+
 	other := s.measured("other", fasthttp.RequestHandler(func(ctx *fasthttp.RequestCtx) { refuse(ctx, problemNotFound) }))
 	r.NotFound = other
 	r.MethodNotAllowed = s.measured("other", refuseMethod)

@@ -19,6 +19,7 @@ type cli struct {
 	Sale       saleCommand       `cmd:"" help:"Create, list, show, preheat and rebuild sales."`
 	Dead       deadCommand       `cmd:"" help:"Look at, re-drive or discard entries that could not be persisted."`
 	Refund     refundCommand     `cmd:"" help:"Settle refunds that the provider has refused."`
+	Pages      pagesCommand      `cmd:"" help:"Write the shop's pages into a folder, for a content delivery network."`
 	Partitions partitionsCommand `cmd:"" help:"Show over how many partitions the items are spread in Redis, and which key tag an item has."`
 	Stack      stackCommand      `cmd:"" help:"Run only a private Redis and PostgreSQL, and a local Alipay on demand, for development and load tests."`
 }
@@ -43,6 +44,7 @@ type serving struct {
 	DevAnyway  bool          `name:"dev-login-anywhere" env:"DEV_LOGIN_ANYWHERE" help:"Let DEV_LOGIN be reached from other machines."`
 	LoginURL   string        `env:"LOGIN_URL" help:"Where a shopper's browser logs in; told to whoever lacks a valid token."`
 	Origins    []string      `env:"ORIGINS" help:"Origins whose pages may use the API, such as https://shop.example; * allows all, without cookies."`
+	Pages      bool          `env:"PAGES" default:"true" negatable:"" help:"Serve the shop's pages beside the API."`
 	FlagTTL    time.Duration `env:"FLAG_TTL" default:"500ms" help:"How long a sold-out flag answers before one request asks Redis."`
 	BatchMax   int           `env:"BATCH_MAX" default:"512" help:"Requests that one script call decides at most; 1 turns group commit off."`
 	InFlight   int           `env:"IN_FLIGHT" default:"2" help:"Script calls of one item at once."`

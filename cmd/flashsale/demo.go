@@ -34,6 +34,7 @@ type demoCommand struct {
 // The demo's sale.
 const (
 	demoSoon     = 5 * time.Second
+	demoLater    = time.Minute
 	demoDuration = 24 * time.Hour
 	demoLogin    = "demo-admin-of-this-machine"
 	demoVouching = time.Minute // for the worker to compare a Redis that was started again with the ledger
@@ -180,20 +181,41 @@ func (r *rooms) createDemoSale(ctx context.Context, payTimeout time.Duration) (f
 	}
 	var items []flashsale.Item
 	for _, i := range []flashsale.Item{
-		{Product: "Phone, opens in a moment", PriceFen: 399900, PointsPrice: 4000, Total: 1000, OpensAt: now.Add(demoSoon)},
-		{Product: "Headphones", PriceFen: 19900, PointsPrice: 200, Total: 100, OpensAt: now},
-		{Product: "Ten mugs", PriceFen: 1900, PointsPrice: 20, Total: 10, OpensAt: now},
+		{
+			Product: "Phone", PriceFen: 399900, PointsPrice: 4000, Total: 1000, OpensAt: now.Add(demoSoon),
+			Details: demoDetails("phone", "手机", 499900, "A phone that opens first.", "最先开抢的手机。"),
+		},
+		{
+			Product: "Headphones", PriceFen: 19900, PointsPrice: 200, Total: 100, OpensAt: now,
+			Details: demoDetails("headphones", "耳机", 29900, "They keep the crowd out.", "隔绝喧嚣。"),
+		},
+		{
+			Product: "Mug", PriceFen: 1900, PointsPrice: 20, Total: 10, OpensAt: now,
+			Details: demoDetails("mug", "马克杯", 3900, "Ten of them, and no more.", "仅十只。"),
+		},
+		{
+			Product: "Desk lamp", PriceFen: 9900, PointsPrice: 100, Total: 5, OpensAt: now.Add(demoLater),
+			Details: demoDetails("lamp", "台灯", 15900, "It opens in a minute: watch the countdown.", "一分钟后开抢，请看倒计时。"),
+		},
 	} {
 		i.Stock, i.Limit, i.PayTimeout, i.ClosesAt = i.Total, 1, payTimeout, now.Add(demoDuration)
 		items = append(items, i)
 	}
 	sale, err := r.ledger.CreateSale(ctx, flashsale.Sale{
-		Name: "Demo sale", OpensAt: now, ClosesAt: now.Add(demoDuration), Items: items,
+		Name: "Demo sale", Names: map[string]string{"zh": "演示活动"}, OpensAt: now, ClosesAt: now.Add(demoDuration), Items: items,
 	})
 	if err != nil {
 		return flashsale.Sale{}, err
 	}
 	return sale, r.preheat(ctx, sale.ID)
+}
+
+// demoDetails is what the shop's page shows of a product, whose picture is in package web.
+func demoDetails(picture, zh string, elsewhere int64, about, aboutZH string) *flashsale.Details {
+	return &flashsale.Details{
+		Description: about, ImageURL: "/a/0/demo/" + picture + ".svg", ListPriceFen: elsewhere,
+		Names: map[string]string{"zh": zh}, Descriptions: map[string]string{"zh": aboutZH},
+	}
 }
 
 // awaitVouched waits until Redis may sell: one that was started again, on the data of an earlier
@@ -239,7 +261,7 @@ func freeAddr(addr string) string {
 var demoText = template.Must(template.New("demo").Parse(`
 flashsale demo is running. Press Ctrl-C to stop it.
 
-  shoppers    {{.Base}}
+  shoppers    {{.Base}}   (open it in a browser; log in as {{range $n, $s := .Shoppers}}{{if $n}}, {{end}}{{$s.User}}{{end}}, or anybody)
   operators   {{.Ops}}   (admin token: {{.AdminToken}})
   alipay      {{.Alipay}}   (this demo's own, without real money)
   redis       {{.RedisCLI}}
@@ -248,6 +270,7 @@ flashsale demo is running. Press Ctrl-C to stop it.
   item {{(index .Items 0).ID}}   {{(index .Items 0).Total}} units, opens in 5 s
   item {{(index .Items 1).ID}}   {{(index .Items 1).Total}} units, open
   item {{(index .Items 2).ID}}   {{(index .Items 2).Total}} units, open
+  item {{(index .Items 3).ID}}   {{(index .Items 3).Total}} units, opens in a minute
 
   tokens{{range .Shoppers}}
     {{.User}}  {{.Token}}{{end}}

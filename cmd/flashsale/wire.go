@@ -17,6 +17,7 @@ import (
 	"flashsale/pay/points"
 	"flashsale/postgres"
 	"flashsale/server"
+	"flashsale/web"
 	"flashsale/worker"
 )
 
@@ -172,6 +173,13 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		_, _ = listener.Close(), opsListener.Close()
 		return nil, err
 	}
+	var site *web.Site
+	if s.Pages {
+		if site, err = web.Shop(); err != nil {
+			_, _ = listener.Close(), opsListener.Close()
+			return nil, err
+		}
+	}
 	config := server.Config{
 		AdminToken: s.AdminToken,
 		Audit: func(ctx context.Context, full bool, progress func(any)) (any, error) {
@@ -197,6 +205,7 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		OrderPage:      r.orderPage,
 		LoginURL:       s.LoginURL,
 		Origins:        s.Origins,
+		Pages:          site,
 		PaymentMethods: r.paymentMethods(),
 		Payments:       r.desk,
 		Preheater:      r.newPreheater(),
