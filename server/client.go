@@ -14,8 +14,12 @@ import (
 // X-Forwarded-For that is none. What a client writes there itself stands further to the left and
 // is never looked at. Invalid for what has no address.
 func clientAddr(ctx *fasthttp.RequestCtx) netip.Prefix {
+	conn, ok := ctx.Conn().(*guest)
+	if ok && conn.peer == nil && conn.from.IsValid() {
+		return conn.from // found out when it came
+	}
 	addr := addrOf(ctx.RemoteAddr())
-	if conn, ok := ctx.Conn().(*guest); ok {
+	if ok {
 		addr = forwarded(addr, conn.gate.config.TrustedProxies, &ctx.Request.Header)
 	}
 	return prefixOf(addr)

@@ -49,9 +49,7 @@ type operators struct {
 }
 
 func newOperators(admin, viewer string, perSecond int, faults *faultLog) *operators {
-	started := time.Now()
-	clock := func() time.Duration { return time.Since(started) }
-	guesses := newRate("admin-guesses", perSecond, 50, clock)
+	guesses := newRate("admin-guesses", perSecond, 50, newRateClock())
 	guesses.neighbour = true // operators are at home here, and so is whoever guesses
 	o := &operators{tokens: make(map[role][sha256.Size]byte), guesses: guesses, faults: faults, now: time.Now}
 	for role, token := range map[role]string{roleAdmin: admin, roleViewer: viewer} {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
@@ -17,26 +18,27 @@ import (
 func TestRate(t *testing.T) {
 	t.Parallel()
 	now := time.Hour
-	r := newRate("orders", 10, 0, func() time.Duration { return now })
+	r := newRate("orders", 10, 0, nil)
+	take := func(key uint64) (int, time.Duration) { return r.take(key|key<<40, now) }
 	for n := range 40 {
-		if left, wait := r.take(1); wait > 0 || left != 39-n {
+		if left, wait := take(1); wait > 0 || left != 39-n {
 			t.Fatalf("request %d: %d left, wait %v", n, left, wait)
 		}
 	}
 	for range 3 { // asking again does not make it longer
-		if _, wait := r.take(1); wait != 100*time.Millisecond {
+		if _, wait := take(1); wait != 100*time.Millisecond {
 			t.Errorf("one too many waits %v", wait)
 		}
 	}
-	if _, wait := r.take(2); wait > 0 {
+	if _, wait := take(2); wait > 0 {
 		t.Errorf("another one waits %v", wait)
 	}
 	now += 100 * time.Millisecond
-	if left, wait := r.take(1); left != 0 || wait > 0 {
+	if left, wait := take(1); left != 0 || wait > 0 {
 		t.Errorf("after the wait: %d left, wait %v", left, wait)
 	}
 	now += time.Minute
-	if left, _ := r.take(1); left != 39 {
+	if left, _ := take(1); left != 39 {
 		t.Errorf("after a minute: %d left", left)
 	}
 	if off := newRate("off", -1, 10, nil); !off.byUser(nil, "ann") || !off.byAddr(nil) {
@@ -44,21 +46,29 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// Protects memory from made-up keys, and those who are over their limit from being forgotten while
-// there are others to forget.
-func TestRate_Bounded(t *testing.T) {
+// Protects honest keys from a crowd that is over the limit, in a table that does not grow.
+func TestRate_Crowd(t *testing.T) {
 	t.Parallel()
+	const hostile, honest = 1000, 20_000
 	now := time.Hour
-	r := newRate("orders", 1, 0, func() time.Duration { return now })
-	const room = rateKeysMax / rateShards
-	for key := range uint64(3 * room) { // all of one shard: the first third is over by the time of the last
-		if key == 2*room {
-			now += time.Minute
+	r := newRate("orders", 10, 0, nil)
+	random := rand.New(rand.NewPCG(1, 2))
+	for range hostile {
+		key := random.Uint64()
+		for {
+			if _, wait := r.take(key, now); wait > 0 {
+				break
+			}
 		}
-		r.take(key * rateShards)
 	}
-	if n := len(r.shards[0].due); n > room || n < room/2 {
-		t.Errorf("%d keys are remembered, of at most %d", n, room)
+	refused := 0
+	for range honest {
+		if _, wait := r.take(random.Uint64(), now); wait > 0 {
+			refused++
+		}
+	}
+	if refused > honest/1000 {
+		t.Errorf("%d of %d honest ones are refused", refused, honest)
 	}
 }
 
@@ -202,12 +212,11 @@ func TestRates_AdminGuesses(t *testing.T) {
 }
 
 func BenchmarkRate(b *testing.B) {
-	started := time.Now()
-	r := newRate("orders", 1e9, 0, func() time.Duration { return time.Since(started) })
+	r := newRate("orders", 1e9, 0, nil)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for key := uint64(0); pb.Next(); key++ {
-			r.take(key % 100_000)
+			r.take(key%100_000*0x9e3779b97f4a7c15, time.Hour)
 		}
 	})
 }

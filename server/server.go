@@ -78,8 +78,7 @@ func New(config Config) (*Server, error) {
 		looks:     make(chan struct{}, looksMax),
 		listening: make(chan struct{}),
 	}
-	started := time.Now()
-	s.rates = newRates(config.Rates, func() time.Duration { return time.Since(started) })
+	s.rates = newRates(config.Rates, newRateClock())
 	if odd, ok := s.origins.valid(); !ok {
 		return nil, fmt.Errorf("server: %q is no origin such as https://shop.example", odd)
 	}
