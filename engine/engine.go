@@ -125,7 +125,7 @@ func (e *Engine) start(ctx context.Context) (err error) {
 			e.metrics.unregister()
 			return err
 		}
-		loops = append(loops, e.node.run, e.watchPartitions)
+		loops = append(loops, e.node.run, e.watchPartitions, e.tellFlags)
 	}
 	e.background, e.stop = context.WithCancel(context.Background())
 	for _, loop := range loops {

@@ -254,6 +254,35 @@ func TestFlag_ClearedEverywhere(t *testing.T) {
 	becomes(t, a, item, "ann", flashsale.Accepted)
 }
 
+// TestFlag_Told: the audit hears which flags a node holds up, and that it does no more.
+func TestFlag_Told(t *testing.T) {
+	t.Parallel()
+	e := start(t, Config{RedisURL: stacktest.Redis(t), FlagTTL: time.Hour})
+	item := load(t, e, 1, 1)
+	order := soldOut(t, e, item)
+	flagged(t, e, item)
+	told := func(check func(map[string]RaisedFlags) bool) {
+		t.Helper()
+		stacktest.Eventually(t, 30*time.Second, func() error {
+			nodes, err := e.RaisedFlags(t.Context())
+			if err != nil || !check(nodes) {
+				return fmt.Errorf("told %v, %w", nodes, err)
+			}
+			return nil
+		})
+	}
+	told(func(nodes map[string]RaisedFlags) bool {
+		for _, flags := range nodes {
+			return len(nodes) == 1 && flags.Told > 1 && len(flags.Epoch) == 1 && flags.Epoch[item] == 1_000_000_000
+		}
+		return false
+	})
+	if n, err := e.Release(t.Context(), item, []Held{{order, "ann"}}); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	told(func(nodes map[string]RaisedFlags) bool { return len(nodes) == 0 })
+}
+
 // releaseUnheard gives an order back while the message about it is lost on the way.
 func releaseUnheard(t *testing.T, client rueidis.Client, item flashsale.ItemID, order flashsale.OrderNo, user string) {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 // Channels and keys that belong to no partition.
 const (
 	ClearedChannel = "fs:cleared"  // "<item> <epoch>": a sold-out flag is cleared
+	FlagsKey       = "fs:flags"    // hash: node -> the sold-out flags that it holds up
 	sessionPrefix  = "fs:session:" // one session a token: JSON of the user, with TTL
 	resultsPrefix  = "fs:results:" // one channel a shard of order numbers
 )

@@ -49,6 +49,8 @@ type AuditEngine interface {
 	Item(ctx context.Context, item flashsale.ItemID) (engine.Account, error)
 	// Buyers calls fn for every user who holds the item; whoever does throughout is seen.
 	Buyers(ctx context.Context, item flashsale.ItemID, fn func(user string, orders []flashsale.Order) error) error
+	// RaisedFlags returns which sold-out flags each node holds up.
+	RaisedFlags(ctx context.Context) (map[string]engine.RaisedFlags, error)
 	// Orders returns what a user holds of the items.
 	Orders(ctx context.Context, user string, items []flashsale.ItemID) ([]flashsale.Order, error)
 }
@@ -224,6 +226,13 @@ func (a *Auditor) audit(ctx context.Context, scope AuditScope) (Report, error) {
 		return Report{}, err
 	}
 	r.rest(first, last, later)
+	flags, err := a.proveFlags(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	for _, line := range flags {
+		r.byNumber[atRest].add(line)
+	}
 	return r.report(), nil
 }
 

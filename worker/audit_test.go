@@ -93,6 +93,43 @@ func TestAudit_StreamCounts(t *testing.T) {
 	}
 }
 
+// A sold-out flag that a node keeps up although there are units is found; one that only its last telling
+// has, or that a node held up which tells no more, is none.
+func TestAudit_Flags(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	s.sale(50, 20)
+	w := s.start(s.config())
+	s.waitDrained()
+	w.halt()
+	audit := func() (numbers []int, lines string) {
+		t.Helper()
+		report, err := s.auditor(50*time.Millisecond).Audit(t.Context(), AuditScope{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return brokenBy(report)
+	}
+	s.client.HSet(t.Context(), engine.FlagsKey, "ended/1", "7 1 1000000000", "odd/1", "7 1", "text/1", "seven one two")
+	if numbers, lines := audit(); len(numbers) > 0 {
+		t.Errorf("a node that has ended: broken %v\n%s", numbers, lines)
+	}
+	telling, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() {
+		for told := 1; telling.Err() == nil; told++ {
+			s.client.HSet(t.Context(), engine.FlagsKey, "stuck/1", fmt.Sprint(told, " 1 1000000000"))
+			pause(telling, 100*time.Millisecond)
+		}
+	}()
+	stacktest.Eventually(t, patience, func() error {
+		return s.client.HGet(t.Context(), engine.FlagsKey, "stuck/1").Err()
+	})
+	if numbers, lines := audit(); fmt.Sprint(numbers) != "[6]" || !strings.Contains(lines, "item 1: node stuck/1 says sold out by epoch 1000000000, while 30 units") {
+		t.Errorf("broken %v\n%s", numbers, lines)
+	}
+}
+
 // Each planted break is found, named by its invariant and nothing else.
 func TestAudit_Breaks(t *testing.T) {
 	t.Parallel()
