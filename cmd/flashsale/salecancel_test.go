@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"flashsale"
 	"flashsale/internal/devstack/stacktest"
@@ -81,7 +82,8 @@ func TestFaults_CancelSale(t *testing.T) {
 		t.Errorf("paying in a cancelled sale: %s %v", got.text, err)
 	}
 	want := fmt.Sprintf(`"unpaid":0,"paid":0,"refunding":0,"refused":0,"refunded":%d,"cancelled":%d}`, paid, unpaid)
-	stacktest.Eventually(t, patience, func() error {
+	const refunding = 30 * time.Millisecond // of each, beside other tests and under the detector
+	stacktest.Eventually(t, patience+time.Duration(paid)*refunding, func() error {
 		got := ask(http.MethodGet, path, adminToken)
 		if !strings.Contains(got.text, `"state":"done"`) || !strings.Contains(got.text, want) {
 			return errors.New(got.text)
