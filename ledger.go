@@ -1,6 +1,9 @@
 package flashsale
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Unstorable is an order of a batch that can never be stored.
 type Unstorable struct {
@@ -115,4 +118,10 @@ type NodeLease struct {
 	ID      int   // from 0, below [NodesMax]
 	NowMS   int64 // what numbers start from: milliseconds since 1970, by the registry's clock
 	UntilMS int64 // the last millisecond that numbers may be of
+}
+
+// UnpaidUnits are the units of an item in orders that nobody has paid yet, and when they come back.
+type UnpaidUnits struct {
+	Units       int64
+	First, Last time.Time // the deadlines
 }

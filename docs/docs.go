@@ -12,3 +12,8 @@ var API []byte
 //
 //go:embed openapi.json
 var OpenAPI []byte
+
+// Operations is the runbook, to which the alarms of the board lead.
+//
+//go:embed operations.md
+var Operations []byte

@@ -179,3 +179,14 @@ func (n *node) end() {
 		n.logger.Warn("node id lease left to expire", "node", n.id(), "error", err)
 	}
 }
+
+// Lease is the node id under which this process numbers orders, and until when, by the registry's clock;
+// -1 where it has none.
+func (e *Engine) Lease() flashsale.NodeLease {
+	if e.node == nil {
+		return flashsale.NodeLease{ID: -1}
+	}
+	e.node.mu.Lock()
+	defer e.node.mu.Unlock()
+	return flashsale.NodeLease{ID: e.node.lease.ID, NowMS: e.node.nowMS(), UntilMS: e.node.lease.UntilMS}
+}

@@ -251,6 +251,8 @@ type Config struct {
 	Effects Effects
 	// Preheater loads items on an operator's word. nil: the call answers 404.
 	Preheater Preheater
+	// Process is what this process tells the boards of itself. Without a Kind it tells nothing.
+	Process Process
 	// ProxyProtocol makes every connection of TrustedProxies begin with the header of the PROXY
 	// protocol, version 1 or 2, which tells the client's address.
 	ProxyProtocol bool
@@ -287,6 +289,8 @@ type Config struct {
 	// X-Forwarded-For, and of the PROXY protocol where it is on. Their own connections do not count
 	// towards ConnsPerAddrMax. Default: none.
 	TrustedProxies []netip.Prefix
+	// Unpaid are the units of items in orders that nobody has paid yet, for the board. Optional.
+	Unpaid func(context.Context) (map[flashsale.ItemID]flashsale.UnpaidUnits, error)
 	// ViewerToken opens the admin calls that change nothing. "": there is none.
 	ViewerToken string
 	// WaitersMax is how many long polls wait at once. Default 20,000.

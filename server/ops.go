@@ -66,9 +66,11 @@ func (s *Server) routeOps() fasthttp.RequestHandler {
 		}
 		route(r, method, path, handler)
 	}
+	routeBoard(r, s.board)
 	open("POST", "/v1/admin/session", seen.operators.logIn)
 	open("DELETE", "/v1/admin/session", seen.operators.logOut)
 	admin("GET", "/v1/admin/session", seen.operators.getSession)
+	admin("GET", "/v1/admin/live", s.openLive)
 	admin("GET", "/v1/admin/actions", s.getActions, "before", "limit")
 	admin("POST", "/v1/admin/sales", s.createSale)
 	admin("DELETE", "/v1/admin/sales/{sale}", s.deleteSale)

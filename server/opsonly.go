@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
@@ -24,6 +25,11 @@ type OpsConfig struct {
 	Gatherer prometheus.Gatherer
 	// Hosts are names, beside loopback ones and addresses, under which operators reach the listener.
 	Hosts []string
+	// Process is what this process tells the boards of itself, through RedisURL. Without a Kind it tells
+	// nothing.
+	Process Process
+	// RedisURL is where figures are published.
+	RedisURL string
 	// Listener serves operators. Required; Run closes it.
 	Listener net.Listener
 	// Logger receives what an operator should know. Default: discarded.
@@ -69,6 +75,17 @@ func (o *Ops) Run(ctx context.Context, work func(context.Context) error) error {
 	ops := newHTTP(o.limits, faults, o.limits.BodyBytesMax)
 	ops.Handler = guarded(faults, func() {}, addressed(o.config.Hosts, r.Handler))
 
+	var publishing sync.WaitGroup
+	defer publishing.Wait()
+	if o.config.Process.Kind != "" && o.config.RedisURL != "" {
+		publisher, err := newPublisher(o.config.RedisURL, o.config.Process, o.config.Gatherer, o.config.Logger)
+		if err != nil {
+			return err
+		}
+		told, end := context.WithCancel(base)
+		defer end()
+		publishing.Go(func() { publisher.run(told) })
+	}
 	served := make(chan error, 1)
 	listener := newPatient(o.config.Listener, o.config.Logger)
 	go func() {

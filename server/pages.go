@@ -17,29 +17,34 @@ func (s *Server) routePages(handle func(method, path string, handler fasthttp.Re
 	if site == nil {
 		return
 	}
-	page := fromAddr(s.rates.addrReads, func(ctx *fasthttp.RequestCtx) {
-		header := &ctx.Response.Header
-		header.Set(fasthttp.HeaderContentSecurityPolicy, web.Policy)
-		header.Set(fasthttp.HeaderReferrerPolicy, "same-origin")
-		header.Set("Cross-Origin-Opener-Policy", "same-origin")
-		answerFile(ctx, site.Page, askedForAnew)
-	})
+	page := fromAddr(s.rates.addrReads, func(ctx *fasthttp.RequestCtx) { answerPage(ctx, site, "same-origin") })
 	for _, path := range []string{"/", "/items/{item}", "/orders", "/orders/{order_no}"} {
 		handle("GET", path, page, anyQuery)
 	}
-	handle("GET", "/a/{digest}/{name:*}", fromAddr(s.rates.addrReads, func(ctx *fasthttp.RequestCtx) {
-		digest, _ := ctx.UserValue("digest").(string)
-		name, _ := ctx.UserValue("name").(string)
-		file, forEver := site.File(digest, name)
-		switch {
-		case file == nil:
-			refuse(ctx, problemNotFound)
-		case forEver:
-			answerFile(ctx, file, keptForEver)
-		default:
-			answerFile(ctx, file, askedForAnew)
-		}
-	}))
+	handle("GET", "/a/{digest}/{name:*}", fromAddr(s.rates.addrReads, func(ctx *fasthttp.RequestCtx) { answerSite(ctx, site) }))
+}
+
+func answerPage(ctx *fasthttp.RequestCtx, site *web.Site, referrer string) {
+	header := &ctx.Response.Header
+	header.Set(fasthttp.HeaderContentSecurityPolicy, web.Policy)
+	header.Set(fasthttp.HeaderReferrerPolicy, referrer)
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	answerFile(ctx, site.Page, askedForAnew)
+}
+
+// answerSite answers with the file of a site that the address names.
+func answerSite(ctx *fasthttp.RequestCtx, site *web.Site) {
+	digest, _ := ctx.UserValue("digest").(string)
+	name, _ := ctx.UserValue("name").(string)
+	file, forEver := site.File(digest, name)
+	switch {
+	case file == nil:
+		refuse(ctx, problemNotFound)
+	case forEver:
+		answerFile(ctx, file, keptForEver)
+	default:
+		answerFile(ctx, file, askedForAnew)
+	}
 }
 
 func answerFile(ctx *fasthttp.RequestCtx, file *web.File, keep []byte) {

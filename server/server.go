@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"flashsale"
+	"flashsale/web"
 )
 
 // callTimeout bounds what one request asks of a store, beside the hot path, whose bounds are
@@ -32,6 +33,8 @@ type Server struct {
 	hub       *hub
 	sockets   *sockets
 	audits    *audits
+	live      *live
+	board     *web.Site
 	upgrader  *websocket.FastHTTPUpgrader
 	origins   origins
 	public    *fasthttp.Server
@@ -96,6 +99,12 @@ func New(config Config) (*Server, error) {
 	if s.hub, err = newHub(config.RedisURL, config.Logger, s.faults); err != nil {
 		return nil, err
 	}
+	if s.board, err = web.Board(); err != nil {
+		return nil, err
+	}
+	if s.live, err = newLive(config, s.leaving); err != nil {
+		return nil, err
+	}
 	if s.metrics, err = newMetrics(s); err != nil {
 		return nil, err
 	}
@@ -157,6 +166,15 @@ func (s *Server) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	running.Go(func() { s.hub.run(hearing) })
 	running.Go(func() { s.watchSessions(hearing) })
+	running.Go(func() { s.live.run(hearing) })
+	if s.config.Process.Kind != "" && s.config.RedisURL != "" {
+		publisher, err := newPublisher(s.config.RedisURL, s.config.Process, s.config.Gatherer, s.logger)
+		if err != nil { // the hub has read the same address
+			s.logger.Error("figures are not published", "error", err)
+		} else {
+			running.Go(func() { publisher.run(hearing) })
+		}
+	}
 	failed := make(chan error, 2)
 	running.Go(func() { failed <- s.public.Serve(newGate(public, s.config)) })
 	running.Go(func() { failed <- s.ops.Serve(ops) })

@@ -27,7 +27,7 @@ import (
 	"github.com/tdewolff/minify/v2/js"
 )
 
-//go:embed shop
+//go:embed shop ops
 var sources embed.FS
 
 const (
@@ -59,6 +59,9 @@ type Site struct {
 
 // Shop is the storefront.
 var Shop = sync.OnceValues(func() (*Site, error) { return load(sources, "shop") })
+
+// Board is the operators' page.
+var Board = sync.OnceValues(func() (*Site, error) { return load(sources, "ops") })
 
 // load reads a site from a folder.
 func load(from fs.FS, dir string) (*Site, error) {

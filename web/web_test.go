@@ -100,7 +100,7 @@ func TestSite_Digest(t *testing.T) {
 	t.Parallel()
 	files := fstest.MapFS{
 		"s/index.html": {Data: []byte(`<script src="/a/0/x.js"></script>`)},
-		"s/x.js":       {Data: []byte(`// told to nobody
+		"s/x.js": {Data: []byte(`// told to nobody
 export const long = 1;`)},
 	}
 	first, err := load(files, "s")
@@ -196,5 +196,31 @@ func TestShop_Languages(t *testing.T) {
 	}
 	if len(zh) != len(en) {
 		t.Errorf("%d words in English, %d in Chinese", len(en), len(zh))
+	}
+}
+
+// boardMax is what the board may take on its way, compressed.
+const boardMax = 40_000
+
+// Protects the board: everything that it names is there, and it is small.
+func TestBoard_WholeAndSmall(t *testing.T) {
+	t.Parallel()
+	site, err := Board()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := len(site.Page.Packed)
+	loads := regexp.MustCompile(`(?:from|import)"\./([^"]+)"|/a/` + site.digest + `/([^"> ]+)`)
+	for name, file := range site.files {
+		size += len(file.Packed)
+		for _, found := range loads.FindAllStringSubmatch(string(file.Body)+string(site.Page.Body), -1) {
+			if site.files[found[1]+found[2]] == nil {
+				t.Errorf("%s needs %s, which is not there", name, found[1]+found[2])
+			}
+		}
+	}
+	t.Logf("%d bytes", size)
+	if size > boardMax || len(site.files) < 5 {
+		t.Errorf("%d files of %d bytes, at most %d", len(site.files), size, boardMax)
 	}
 }

@@ -19,12 +19,12 @@ import (
 // saleCommand is the operator's way to sales without the admin API.
 type saleCommand struct {
 	Create  saleCreateCommand  `cmd:"" help:"Create a sale."`
-	Change  saleChangeCommand  `cmd:"" help:"Change the window, prices, limit or stock of items, also while they sell."`
 	Delete  saleDeleteCommand  `cmd:"" help:"Delete a sale that nobody has bought from."`
 	List    saleListCommand    `cmd:"" help:"List all sales, newest first."`
 	Show    saleShowCommand    `cmd:"" help:"Show a sale, as the ledger and as Redis hold it."`
 	Cancel  saleCancelCommand  `cmd:"" help:"Cancel a sale as a whole: it stops selling, unpaid orders are cancelled, paid ones refunded. Asking again shows how far it has come."`
 	Export  saleExportCommand  `cmd:"" help:"Write all orders of a sale as CSV or NDJSON."`
+	Change  saleChangeCommand  `cmd:"" help:"Change the window, prices, limit or stock of items, also while they sell."`
 	Preheat salePreheatCommand `cmd:"" help:"Load a sale's items into Redis; what is loaded stays as it is."`
 	Rebuild saleRebuildCommand `cmd:"" help:"Write a sale's items into Redis anew, from the ledger, where they differ."`
 }

@@ -209,10 +209,12 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		PaymentMethods: r.paymentMethods(),
 		Payments:       r.desk,
 		Preheater:      r.newPreheater(),
+		Process:        server.Process{Kind: "serve", Lease: r.engine.Lease},
 		RedisURL:       r.redisURL,
 		Registerer:     r.metrics,
 		Reserver:       through[server.Reserver](r.seams.reserver, r.engine),
 		Sessions:       r.engine,
+		Unpaid:         r.ledger.Unpaid,
 		ViewerToken:    s.Viewer,
 		Ways:           ways(r.alipay != nil, r.points != nil),
 	}
@@ -260,7 +262,8 @@ func (r *rooms) newOps(addr, adminToken string, hosts []string, checks ...server
 	bound.Ops, err = server.NewOps(server.OpsConfig{
 		AdminToken: adminToken, Hosts: opsHosts(addr, hosts),
 		Checks: append(r.checks(false), checks...), Durability: r.engine.Durability, Gatherer: r.metrics,
-		Listener: listener, Logger: r.logger,
+		Listener: listener, Logger: r.logger, RedisURL: r.redisURL,
+		Process: server.Process{Kind: "work", Lease: r.engine.Lease, Partitions: r.engine.Partitions()},
 	})
 	if err != nil {
 		_ = listener.Close()
