@@ -31,7 +31,7 @@ const (
 
 // Process is what a process tells of itself beside its metrics.
 type Process struct {
-	// Kind is serve or work.
+	// Kind is serve, work or serve+work.
 	Kind string
 	// Lease is the node id under which it numbers orders. nil: it has none.
 	Lease func() flashsale.NodeLease

@@ -417,7 +417,7 @@ func alarmsOf(b boardJSON) []alarmJSON {
 	raise(v["lost_entries_total"] > 0, "lost_entries", number(v["lost_entries_total"]))
 	raise(v["invariant_broken"] > 0, "invariant_broken", number(v["invariant_broken"]))
 	raise(v["conservation_gap"] > 0, "conservation_gap", number(v["conservation_gap"]))
-	raise(!slices.ContainsFunc(b.Processes, func(p processJSON) bool { return p.Kind == "work" && !p.Gone }) &&
+	raise(!slices.ContainsFunc(b.Processes, func(p processJSON) bool { return strings.HasSuffix(p.Kind, "work") && !p.Gone }) &&
 		b.Checks["redis"] == "ok", "no_worker", "")
 	for _, p := range b.Processes {
 		raise(p.Gone, "process_gone", p.Kind+" "+p.Name)

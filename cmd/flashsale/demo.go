@@ -108,6 +108,7 @@ func (c *demoCommand) Run(ctx context.Context, out io.Writer, logger *slog.Logge
 	if err := r.grantDemoPoints(ctx); err != nil {
 		return err
 	}
+	r.kind = "serve+work" // one process does both
 	s, err := r.newServer(c.serving)
 	if err != nil {
 		return err

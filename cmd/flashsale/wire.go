@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -26,6 +27,7 @@ type rooms struct {
 	logger   *slog.Logger
 	metrics  *prometheus.Registry
 	redisURL string
+	kind     string // of process, as the board shows it; "": serve
 	engine   *engine.Engine
 	ledger   *postgres.Ledger
 	points   *points.Ledger // nil: no points database is configured
@@ -209,7 +211,7 @@ func (r *rooms) newServer(s serving) (*boundServer, error) {
 		PaymentMethods: r.paymentMethods(),
 		Payments:       r.desk,
 		Preheater:      r.newPreheater(),
-		Process:        server.Process{Kind: "serve", Lease: r.engine.Lease},
+		Process:        server.Process{Kind: cmp.Or(r.kind, "serve"), Lease: r.engine.Lease},
 		RedisURL:       r.redisURL,
 		Registerer:     r.metrics,
 		Reserver:       through[server.Reserver](r.seams.reserver, r.engine),

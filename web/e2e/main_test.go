@@ -76,7 +76,7 @@ func startDemo(dir string) (stop func(), err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the program: %w\n%s", err, out)
 	}
-	demo := exec.Command(program, "demo", "--dir", filepath.Join(dir, "data"), "--admin-token", adminToken,
+	demo := exec.Command(program, "demo", "--dir", filepath.Join(dir, "data"), "--admin-token", adminToken, "--admin-viewer-token", viewerToken,
 		"--addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0", "--alipay-addr", "127.0.0.1:0")
 	out, err := demo.StdoutPipe()
 	if err != nil {

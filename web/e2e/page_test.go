@@ -46,6 +46,7 @@ type options struct {
 	language string        // en unless given
 	width    int64         // 1200 unless given
 	dark     bool          // the device's colours
+	ops      bool          // the operators' address
 	device   time.Duration // by how much its clock is wrong
 }
 
@@ -53,7 +54,11 @@ type options struct {
 func open(t *testing.T, path string, o options) *tab {
 	t.Helper()
 	p := &tab{t: t, counts: make(map[string]int), sockets: true}
-	target, err := url.Parse(shopTest.base)
+	at := shopTest.base
+	if o.ops {
+		at = shopTest.ops
+	}
+	target, err := url.Parse(at)
 	if err != nil {
 		t.Fatal(err)
 	}

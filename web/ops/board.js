@@ -34,8 +34,7 @@ function markActs() { for (const b of document.querySelectorAll('.act-button')) 
  * @param {{method?: string, path: string, body?: (form: any) => any, fields?: any[], danger?: boolean, after?: (body: any) => void, dry?: () => void}} o
  */
 function ask(question, o) {
-  const key = newKey()
-  let sent = false
+  let key = newKey(), sent = false
   const problem = h('p', { class: 'bad', role: 'alert' }, '')
   const go = h('button', { class: o.danger ? 'danger' : 'main' }, t('confirm'))
   const form = h('form', { method: 'dialog' }, h('h2', { id: 'q' }, question), ...(o.fields ?? []), problem,
@@ -56,6 +55,7 @@ function ask(question, o) {
       return
     }
     sent = false
+    if (r.status >= 400 && r.status < 500) key = newKey() // nothing was done: what comes next is another attempt
     mark(go, 'aria-disabled', 'false')
     say(go, t('confirm'))
     say(problem, t('failed', why(r)))

@@ -17,13 +17,16 @@ export function say(e, text) { if (e.textContent !== text) e.textContent = text 
 /** @param {Element} e @param {string} name @param {string} value */
 export function mark(e, name, value) { if (e.getAttribute(name) !== value) e.setAttribute(name, value) }
 
+/** What stands in each list. @type {WeakMap<Element, Map<string, any>>} */
+const lists = new WeakMap()
+
 /**
  * Keeps a list of elements: what stays is updated in place, so that focus and selection stay too.
  * @param {Element} parent @param {any[]} list @param {(x: any) => string} key @param {(x: any) => any} make
  */
 export function keep(parent, list, key, make) {
   /** @type {Map<string, any>} */
-  const had = /** @type {any} */ (parent).kept ??= new Map()
+  const had = lists.get(parent) ?? new Map()
   const now = new Map()
   let at = parent.firstElementChild
   for (const x of list) {
@@ -34,7 +37,7 @@ export function keep(parent, list, key, make) {
     else parent.insertBefore(made.node, at)
   }
   for (const [k, made] of had) if (!now.has(k)) made.node.remove()
-  /** @type {any} */ (parent).kept = now
+  lists.set(parent, now)
 }
 
 /** Names an attempt: one press, one key. */
