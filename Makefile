@@ -39,8 +39,8 @@ test: setup ## Run every test, on real servers; the engine's with the race detec
 	@.ci/install gcc wrk haproxy pgbouncer prometheus chromium
 	@# The command's tests are processes that talk to each other: the detector sees nothing there, and
 	@# triples their time.
-	CGO_ENABLED=1 go test -race -timeout 20m $(ARGS) $$(go list ./... | grep -v /cmd/)
-	go test -timeout 30m $(ARGS) ./cmd/...
+	CGO_ENABLED=1 go test -race -timeout 20m $(ARGS) $$(go list ./... | grep -Ev '/(cmd|deploy)')
+	go test -timeout 30m $(ARGS) ./cmd/... ./deploy
 	cd web/e2e && go test -timeout 10m $(ARGS) ./...
 	@# k6 with the race detector would be ten minutes of compiling, and has no code of ours in it.
 	cd bench && go test -timeout 20m $(ARGS) ./...
@@ -82,9 +82,16 @@ fmt: go $(LINT) ## Format the code
 build: go ## Build bin/flashsale
 	go build -trimpath -o bin/flashsale ./cmd/flashsale
 
+.PHONY: package
+package: build ## Make dist/flashsale_*.deb (VERSION=1.2.3)
+	@mkdir -p dist
+	@echo "building the packager: up to two minutes the first time"
+	cd deploy/package && go build -o ../../bin/package .
+	VERSION=$(or $(VERSION),0.0.0~$(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)) ARCH=$(shell go env GOARCH) bin/package
+
 .PHONY: clean
 clean: ## Remove what was built
-	rm -rf bin
+	rm -rf bin dist
 
 .PHONY: go
 go:

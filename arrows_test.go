@@ -31,6 +31,7 @@ var arrows = map[string]arrow{
 	"lua":                         {nil, "scripts know nothing of who runs them"},
 	"engine":                      {[]string{"lua", "internal/redisurl"}, "engine is usable as a library by another service"},
 	"docs":                        {nil, "docs holds pages"},
+	"deploy":                      {nil, "deploy holds what installations start from"},
 	"web":                         {nil, "pages know nothing of who serves them"},
 	"server":                      {[]string{"engine", "lua", "docs", "web", "internal/redisurl"}, "server states what it needs as an interface, cmd joins"},
 	"worker":                      {[]string{"engine", "lua", "internal/redisurl"}, "worker states what it needs as an interface, cmd joins"},

@@ -21,6 +21,7 @@ type cli struct {
 	Refund     refundCommand     `cmd:"" help:"Settle refunds that the provider has refused."`
 	Pages      pagesCommand      `cmd:"" help:"Write the shop's pages into a folder, for a content delivery network."`
 	Partitions partitionsCommand `cmd:"" help:"Show over how many partitions the items are spread in Redis, and which key tag an item has."`
+	Version    versionCommand    `cmd:"" help:"Tell which build this is."`
 	Stack      stackCommand      `cmd:"" help:"Run only a private Redis and PostgreSQL, and a local Alipay on demand, for development and load tests."`
 }
 
