@@ -144,6 +144,7 @@ export async function follow(no, item, known, tell, signal) {
   };
   while (!signal.aborted && !final.includes(known)) {
     await looked(signal);
+    if (signal.aborted) return;
     const seen = whileSeen(signal);
     if (sockets > 0) {
       const opened = await socket(`orders/${no}/events?${query}`, async (status) => {

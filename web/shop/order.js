@@ -60,6 +60,7 @@ export function order(shop, main, no, item) {
   };
 
   const pay = async (/** @type {string} */ method) => {
+    remember(`paying-${no}`, ''); // an earlier try is over
     const body = await send(method, 'POST', '/payments', { method });
     if (!body) return;
     if (body.pay_url) {

@@ -46,6 +46,9 @@ export function offers(shop, main, only) {
   const offerMore = (sales) => put(more, sales.filter((sale) => sale.item_count > sale.items.length && !whole.has(sale.id))
     .map((sale) => button(say('more'), () => { whole.add(sale.id); look(); })));
 
+  let looks = 0;
+  /** @type {import('./api.js').Answer | undefined} */
+  let upcoming; // as last read: it changes little, so it is asked for each third time
   const look = async () => {
     if (only) {
       const answer = await get(`items/${only}`, { signal: shop.signal });
@@ -53,10 +56,13 @@ export function offers(shop, main, only) {
       else if (answer.status === 404) write(empty, say('noItem'));
       return;
     }
-    const [open, upcoming] = await Promise.all(['open', 'upcoming'].map((state) =>
-      get(`sales?state=${state}`, { signal: shop.signal })));
-    if (shop.signal.aborted || open.status !== 200 || upcoming.status !== 200) return;
-    const sales = [...open.body.sales, ...upcoming.body.sales];
+    const list = (/** @type {string} */ state) => get(`sales?state=${state}`, { signal: shop.signal });
+    const [open, next] = await Promise.all([list('open'), looks % 3 && upcoming ? upcoming : list('upcoming')]);
+    if (shop.signal.aborted || open.status !== 200 || next.status !== 200) return;
+    looks++;
+    upcoming = next;
+    const opened = new Set(open.body.sales.map((/** @type {any} */ sale) => sale.id));
+    const sales = [...open.body.sales, ...next.body.sales.filter((/** @type {any} */ sale) => !opened.has(sale.id))];
     const lists = await Promise.all(sales.map(async (sale) => {
       if (!whole.has(sale.id)) return sale.items;
       const answer = await get(`sales/${sale.id}`, { signal: shop.signal });
@@ -81,7 +87,7 @@ export function offers(shop, main, only) {
     while (!shop.signal.aborted) {
       await looked(shop.signal);
       await look();
-      await rest(between(4000, 8000), shop.signal);
+      await rest(between(5500, 8000), shop.signal); // one request in 4 s at most
     }
   })();
 }
