@@ -235,6 +235,7 @@ func TestShop_AlipayDeclined(t *testing.T) {
 	p.sees("Ladle")
 	p.press("#alipay")
 	p.sees("That payment was ended. Pay another way.")
+	p.until("!document.body.innerText.includes('Waiting for Alipay')")
 	p.shot("declined")
 	p.press("#points")
 	p.sees("Thank you. It is yours.")
@@ -286,5 +287,6 @@ func TestShop_SmallDarkAndByKeyboard(t *testing.T) {
 	tab("#points")
 	p.do(chromedp.KeyEvent(kb.Enter))
 	p.sees("Not enough points.")
+	p.until("document.activeElement.id === 'points'") // who has no pointer stays where he was
 	p.shot("phone-refused")
 }

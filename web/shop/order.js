@@ -2,7 +2,7 @@
 // @ts-check
 
 import { between, everyTick, follow, get, insist, newKey, now, rest } from './api.js';
-import { announce, button, h, link, put, question, turn, write } from './page.js';
+import { announce, button, byId, h, link, put, question, turn, write } from './page.js';
 import { count, moment, pick, price, recall, remember, say, sayCode, span } from './words.js';
 
 /** @typedef {import('./shop.js').Shop} Shop */
@@ -62,7 +62,8 @@ export function order(shop, main, no, item) {
   const pay = async (/** @type {string} */ method) => {
     remember(`paying-${no}`, ''); // an earlier try is over
     const body = await send(method, 'POST', '/payments', { method });
-    if (!body) return;
+    if (shop.signal.aborted) return;
+    if (!body) return render();
     if (body.pay_url) {
       remember(`paying-${no}`, String(now()));
       location.assign(body.pay_url);
@@ -109,7 +110,7 @@ export function order(shop, main, no, item) {
       refunding: say('refundingText'), refunded: say('refundedText'), rejected: say('rejectedText'),
       cancelled: known.reason === 'pay_timeout' ? say('timeoutText') : say('cancelledText'),
     }[/** @type {string} */ (status)] ?? status);
-    const focused = acts.contains(document.activeElement);
+    const focused = acts.contains(document.activeElement) ? document.activeElement?.id : '';
     put(acts,
       status === 'unpaid' && shop.methods.includes('alipay') && known.amount_fen > 0 &&
         button(say('payAlipay', { price: price(known.amount_fen) }), () => pay('alipay'), { className: 'main', id: 'alipay' }),
@@ -118,7 +119,7 @@ export function order(shop, main, no, item) {
       status === 'unpaid' && points >= 0 && known.amount_points > 0 && h('small', {}, say('balance', { n: count(points) })),
       status === 'unpaid' && button(say('cancel'), cancel, { id: 'cancel', className: 'plain' }),
       status === 'paid' && button(say('refund'), refund, { id: 'refund' }));
-    if (focused && !acts.querySelector('button')) main.focus();
+    if (focused) (byId(focused) ?? main).focus();
     put(facts, [
       [say('orderNo'), no], known.amount_fen !== undefined && [say('amount'), `${say('quantity', { n: known.quantity })} ${price(known.amount_fen / known.quantity)}`],
       known.reserved_at_ms && [say('reserved'), moment(known.reserved_at_ms)],
