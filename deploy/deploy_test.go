@@ -175,7 +175,8 @@ func TestHAProxy(t *testing.T) {
 					return
 				}
 				defer func() { _ = conn.Close() }()
-				_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+				_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+					"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
 				_, _ = io.Copy(conn, conn)
 				return
 			}
@@ -195,7 +196,7 @@ func TestHAProxy(t *testing.T) {
 	at := func(server *httptest.Server) string { return server.Listener.Addr().String() }
 	port := func(server *httptest.Server) string { _, p, _ := strings.Cut(at(server), ":"); return p }
 	text := strings.ReplaceAll(read(t, "compose/haproxy.cfg"), "maxconn 100000", "maxconn 1000") // of files for tests
-	for name, value := range map[string]string{ // which the environment sets
+	for name, value := range map[string]string{                                                  // which the environment sets
 		"SHOP_BIND": front, "SERVE_1": at(nodes[0].shop), "SERVE_2": at(nodes[1].shop),
 		"OPS_1": port(nodes[0].ops), "OPS_2": port(nodes[1].ops),
 	} {
@@ -259,6 +260,8 @@ func TestHAProxy(t *testing.T) {
 	}
 	request.Header.Set("Connection", "Upgrade")
 	request.Header.Set("Upgrade", "websocket")
+	request.Header.Set("Sec-WebSocket-Version", "13")
+	request.Header.Set("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==") // of RFC 6455
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)
