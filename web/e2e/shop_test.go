@@ -203,14 +203,20 @@ func TestShop_PausedAndLimit(t *testing.T) {
 	p.shot("limit")
 }
 
+// toAlipay buys an item and goes to the page where it is paid.
+func (p *tab) toAlipay(i item) {
+	p.t.Helper()
+	p.press(i.card(".buy"))
+	p.press("#alipay")
+	p.until("location.origin === '" + shopTest.alipay + "'")
+}
+
 // Protects the pay page: it comes back to the order, whose page waits for Alipay's word.
 func TestShop_Alipay(t *testing.T) {
 	i := sell(t, 0, "Pan", nil)
 	p := open(t, "/items/"+i.ID, options{})
 	p.login("eve")
-	p.press(i.card(".buy"))
-	p.press("#alipay")
-	p.until("location.origin === '" + shopTest.alipay + "'")
+	p.toAlipay(i)
 	p.press(`button[value="pay"]`)
 	p.until("location.pathname.startsWith('/orders/')")
 	p.sees("Thank you. It is yours.")
@@ -225,9 +231,7 @@ func TestShop_AlipayDeclined(t *testing.T) {
 	i := sell(t, 0, "Ladle", nil)
 	p := open(t, "/items/"+i.ID, options{})
 	p.login("bob")
-	p.press(i.card(".buy"))
-	p.press("#alipay")
-	p.until("location.origin === '" + shopTest.alipay + "'")
+	p.toAlipay(i)
 	p.press(`button[value="decline"]`)
 	p.until(`!document.querySelector('button[value="decline"]')`)
 	p.do(chromedp.Navigate(p.base + "/orders"))
@@ -254,6 +258,7 @@ func TestShop_TooLate(t *testing.T) {
 	if eval[bool](p, "Boolean(document.querySelector('.acts button'))") {
 		t.Error("an order that is over can still be paid or cancelled")
 	}
+	p.until("!document.body.innerText.includes('Too little time')")
 	p.shot("timed-out")
 }
 

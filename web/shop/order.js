@@ -23,7 +23,6 @@ export function order(shop, main, no, item) {
   if (!shop.user) return locked(shop, main);
   /** @type {any} */
   let known = null;
-  let points = -1;
   let busy = '';
   let warned = false;
   const title = h('h1', {}, say('order', { no }));
@@ -32,6 +31,7 @@ export function order(shop, main, no, item) {
   const timer = h('p', { className: 'timer', role: 'timer', hidden: true });
   const note = h('p', { className: 'note', hidden: true });
   const acts = h('div', { className: 'acts' });
+  const balance = h('small', { hidden: true }); // comes late, and must not replace a button that is being pressed
   const facts = h('dl');
   const picture = h('div', { className: 'picture' });
   put(main, h('article', { className: 'order' }, picture, title, progress, text, timer, acts, note,
@@ -91,7 +91,10 @@ export function order(shop, main, no, item) {
     const before = known?.status;
     known = { ...known, ...told };
     const { status } = known;
-    if (before && before !== status) announce(say(/** @type {Word} */ (status)), true);
+    if (before && before !== status) {
+      write(note, ''); // of what was before
+      announce(say(/** @type {Word} */ (status)), true);
+    }
     render();
   }
 
@@ -116,7 +119,7 @@ export function order(shop, main, no, item) {
         button(say('payAlipay', { price: price(known.amount_fen) }), () => pay('alipay'), { className: 'main', id: 'alipay' }),
       status === 'unpaid' && shop.methods.includes('points') && known.amount_points > 0 &&
         button(say('payPoints', { n: count(known.amount_points) }), () => pay('points'), { id: 'points' }),
-      status === 'unpaid' && points >= 0 && known.amount_points > 0 && h('small', {}, say('balance', { n: count(points) })),
+      status === 'unpaid' && known.amount_points > 0 && balance,
       status === 'unpaid' && button(say('cancel'), cancel, { id: 'cancel', className: 'plain' }),
       status === 'paid' && button(say('refund'), refund, { id: 'refund' }));
     if (focused) (byId(focused) ?? main).focus();
@@ -149,7 +152,7 @@ export function order(shop, main, no, item) {
     heard(first.body);
     if (known.amount_points > 0 || known.status === 'pending') {
       get('points', { signal: shop.signal }).then((answer) => {
-        if (answer.status === 200) { points = answer.body.balance; if (!busy) render(); }
+        if (answer.status === 200) write(balance, say('balance', { n: count(answer.body.balance) }));
       });
     }
     while (!shop.signal.aborted) {
