@@ -8,7 +8,11 @@ document.documentElement.lang = lang === 'zh' ? 'zh-CN' : 'en'
 document.title = t('title')
 const runbook = '/docs/operations.md#'
 /** @type {any} */
-let me = null, board = null, report = null
+let me = null
+/** @type {any} */
+let board = null
+/** @type {any} */
+let report = null
 /** @type {any[]} */
 let frames = []
 let heardAt = 0, holding = false

@@ -33,7 +33,7 @@ export function keep(parent, list, key, make) {
     const k = key(x), made = had.get(k) ?? make(x)
     made.update?.(x)
     now.set(k, made)
-    if (at === made.node) at = at.nextElementSibling
+    if (at && at === made.node) at = at.nextElementSibling
     else parent.insertBefore(made.node, at)
   }
   for (const [k, made] of had) if (!now.has(k)) made.node.remove()
