@@ -55,7 +55,7 @@ func TestBoard(t *testing.T) {
 	p.act(i, "Add stock")
 	p.accessible("board, a question")
 	p.do(chromedp.SendKeys("dialog[open] input[name=add]", "5"))
-	eval[any](p, `{ const b = document.querySelector('dialog[open] button.main'); b.click(); b.click(); b.click() }`)
+	eval[any](p, `{ const b = document.querySelector('dialog[open] button.main'); for (let n = 0; n < 3; n++) b.click() }`)
 	p.until(`!document.querySelector('dialog') && ` + i.row() + `.innerText.replace(/\s+/g, ' ').includes('105 102 3')`)
 	if posts := p.count("POST /v1/admin/items/" + i.ID + "/stock"); posts != 1 {
 		t.Errorf("%d requests for one restock", posts)

@@ -57,7 +57,7 @@ func run(m *testing.M) int {
 	if err := chromedp.Do(browser); err != nil {
 		return fail(fmt.Errorf("start chromium, which `make test` installs: %w", err))
 	}
-	shopTest.browser = browser
+	shopTest.browser = browser //nolint:fatcontext // one browser for all tests
 	return m.Run()
 }
 
@@ -66,7 +66,7 @@ func fail(err error) int {
 	return 1
 }
 
-var addresses = regexp.MustCompile(`(?m)^  (shoppers|operators|alipay) +(http://\S+)`)
+var addresses = regexp.MustCompile(`(?m)^ {2}(shoppers|operators|alipay) +(http://\S+)`)
 
 // startDemo builds the program and runs its demo on free ports.
 func startDemo(dir string) (stop func(), err error) {

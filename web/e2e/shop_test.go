@@ -90,7 +90,7 @@ func TestShop_OnePressOneOrder(t *testing.T) {
 		}
 		return 0
 	})
-	eval[any](p, fmt.Sprintf("(b => { b.click(); b.click(); b.click() })(document.querySelector(%q)), 0", i.card(".buy")))
+	eval[any](p, fmt.Sprintf("(b => { for (let n = 0; n < 3; n++) b.click() })(document.querySelector(%q)), 0", i.card(".buy")))
 	p.sees("The shop is busy. Your request is kept and tried again")
 	p.shot("busy")
 	p.sees("Waiting for payment")
