@@ -83,7 +83,7 @@ func (o Order) Digest() int64 {
 		text = append(strconv.AppendInt(text, n, 10), ' ')
 	}
 	sum := sha256.Sum256(append(text, o.User...))
-	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // any bits do
+	return int64(binary.BigEndian.Uint64(sum[:8]))
 }
 
 // OrderEvent is something that happened to an order, for whoever looks into a complaint.

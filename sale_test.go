@@ -110,8 +110,16 @@ func TestSale_Details(t *testing.T) {
 func TestItem_LeftPercent(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ total, stock, want int64 }{
-		{1000, 1000, 100}, {1000, 999, 100}, {1000, 990, 99}, {1000, 1, 1}, {1000, 0, 0}, {3, 1, 34},
-		{10, 11, 100}, {10, -1, 0}, {flashsale.StockMax, 1, 1}, {0, 0, 0},
+		{1000, 1000, 100},
+		{1000, 999, 100},
+		{1000, 990, 99},
+		{1000, 1, 1},
+		{1000, 0, 0},
+		{3, 1, 34},
+		{10, 11, 100},
+		{10, -1, 0},
+		{flashsale.StockMax, 1, 1},
+		{0, 0, 0},
 	} {
 		if got := (flashsale.Item{Total: c.total}).LeftPercent(c.stock); got != c.want {
 			t.Errorf("%d of %d: %d, want %d", c.stock, c.total, got, c.want)

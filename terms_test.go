@@ -46,8 +46,8 @@ func TestSale_CheckPayable(t *testing.T) {
 		{item{PriceFen: 1, Limit: 1, PayTimeout: time.Second}, nil, ""},
 	} {
 		err := flashsale.Sale{Items: []item{c.item}}.CheckPayable(c.ways)
-		if got := ""; err != nil {
-			got = err.Error()
+		if err != nil {
+			got := err.Error()
 			if c.want == "" || !strings.Contains(got, c.want) {
 				t.Errorf("%+v: %s, want %q", c.item, got, c.want)
 			}

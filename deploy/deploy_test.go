@@ -135,7 +135,7 @@ func TestSettings(t *testing.T) {
 	t.Parallel()
 	var known string
 	for _, path := range []string{"cli.go", "desk.go", "limits.go", "serve.go", "wire.go", "start.go"} {
-		if text, err := os.ReadFile(filepath.Join("../cmd/flashsale", path)); err == nil {
+		if text, err := os.ReadFile(filepath.Join("..", "cmd", "flashsale", path)); err == nil {
 			known += string(text)
 		}
 	}
@@ -242,7 +242,7 @@ func TestHAProxy(t *testing.T) {
 	nodes[0].ready.Store(false)
 	stacktest.Eventually(t, patience, func() error {
 		before := nodes[0].served.Load()
-		time.Sleep(500 * time.Millisecond) //nolint:forbidigo // what does not happen has no signal
+		time.Sleep(500 * time.Millisecond)
 		if after := nodes[0].served.Load(); after != before {
 			return fmt.Errorf("%d requests still reach a server that is not ready", after-before)
 		}
@@ -254,7 +254,7 @@ func TestHAProxy(t *testing.T) {
 		t.Errorf("%d requests broke, %d reached the other server", broken.Load(), nodes[1].served.Load())
 	}
 
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+front+"/v1/orders/1/events", nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+front+"/v1/orders/1/events", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestPackage(t *testing.T) {
 	}
 	run(t, "..", "go", "build", "-trimpath", "-o", filepath.Join(root, "bin", "flashsale"), "./cmd/flashsale")
 	run(t, "package", "go", "build", "-o", filepath.Join(root, "bin", "package"), ".")
-	if err := os.Mkdir(filepath.Join(root, "dist"), 0o755); err != nil { //nolint:gosec // as make does
+	if err := os.Mkdir(filepath.Join(root, "dist"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	made := exec.CommandContext(t.Context(), filepath.Join(root, "bin", "package"))
@@ -311,7 +311,7 @@ func TestPackage(t *testing.T) {
 	}
 	run(t, root, "dpkg-deb", "--extract", deb, "installed")
 	run(t, root, "dpkg-deb", "--control", deb, "control")
-	if out := run(t, root, filepath.Join(root, "installed/usr/bin/flashsale"), "version"); !strings.HasPrefix(out, "flashsale ") {
+	if out := run(t, root, filepath.Join(root, "installed", "usr", "bin", "flashsale"), "version"); !strings.HasPrefix(out, "flashsale ") {
 		t.Errorf("it says it is %q", out)
 	}
 	for path, mode := range map[string]os.FileMode{
@@ -323,7 +323,7 @@ func TestPackage(t *testing.T) {
 			t.Errorf("%s: %v %v", path, info, err)
 		}
 	}
-	if conffiles := read(t, filepath.Join(root, "control/conffiles")); strings.TrimSpace(conffiles) != "/etc/flashsale/flashsale.env" {
+	if conffiles := read(t, filepath.Join(root, "control", "conffiles")); strings.TrimSpace(conffiles) != "/etc/flashsale/flashsale.env" {
 		t.Errorf("an upgrade keeps %q", conffiles)
 	}
 	for _, script := range []string{"postinst", "prerm"} {

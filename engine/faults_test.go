@@ -130,7 +130,7 @@ func TestRedial_PlannedFailover(t *testing.T) {
 	if reply := buy(t, e, item, "ann"); reply.Outcome != flashsale.Accepted {
 		t.Fatal(reply.Outcome)
 	}
-	new, err := url.Parse(after.URL())
+	moved, err := url.Parse(after.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestRedial_PlannedFailover(t *testing.T) {
 	})
 	do(t, b, "REPLICAOF", "NO", "ONE")
 	address.move(t, after.URL())
-	do(t, a, "REPLICAOF", new.Hostname(), new.Port())
+	do(t, a, "REPLICAOF", moved.Hostname(), moved.Port())
 
 	// The other Redis is another run: it sells once somebody has vouched for it there.
 	stacktest.Eventually(t, wait, func() error {

@@ -465,7 +465,7 @@ func TestFlag_TrickleReadsNothing(t *testing.T) {
 		flagged(t, a, item)
 		flagged(t, b, item)
 		for _, e := range []*Engine{a, b} {
-			if reply := buy(t, e, item, holder); reply.Outcome != flashsale.DuplicateOrder || reply.OrderNo != order {
+			if reply := becomes(t, e, item, holder, flashsale.DuplicateOrder); reply.OrderNo != order { // once word is there
 				t.Fatalf("%s holds order %d and is told %+v", holder, order, reply)
 			}
 		}

@@ -58,7 +58,7 @@ func (q *itemQueues) get(item flashsale.ItemID) *itemQueue {
 }
 
 // add returns the item's queue, which it makes unless it is there, or nil when there are too many.
-func (q *itemQueues) add(item flashsale.ItemID, atMost int, make func() *itemQueue) *itemQueue {
+func (q *itemQueues) add(item flashsale.ItemID, atMost int, create func() *itemQueue) *itemQueue {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if found := q.all[item]; found != nil {
@@ -67,7 +67,7 @@ func (q *itemQueues) add(item flashsale.ItemID, atMost int, make func() *itemQue
 	if len(q.all) >= atMost {
 		return nil
 	}
-	made := make()
+	made := create()
 	q.all[item] = made
 	return made
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -169,7 +170,7 @@ func TestNode_AllTaken(t *testing.T) {
 	t.Parallel()
 	registry := NewMemoryRegistry()
 	for n := range flashsale.NodesMax {
-		if _, err := registry.LeaseNode(t.Context(), fmt.Sprint(n), "", time.Hour); err != nil {
+		if _, err := registry.LeaseNode(t.Context(), strconv.Itoa(n), "", time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}

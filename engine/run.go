@@ -195,12 +195,12 @@ func (e *Engine) learn(s *section, d *itemDecision, nowMS int64, numbers []flash
 }
 
 // join tells the roster who was accepted.
-func (d *itemDecision) join(s *section) {
-	accepted := int64(strings.Count(d.outcomes, string(lua.LetterAccepted)))
+func (i *itemDecision) join(s *section) {
+	accepted := int64(strings.Count(i.outcomes, string(lua.LetterAccepted)))
 	if accepted == 0 {
 		return
 	}
-	s.queue.flag.join(d.sight.gen, span{d.sight.seq - accepted, d.sight.seq}, func(add func(string)) {
+	s.queue.flag.join(i.sight.gen, span{i.sight.seq - accepted, i.sight.seq}, func(add func(string)) {
 		for _, g := range s.groups {
 			for n := range g.requests {
 				if g.decisions[n].reply.Outcome == flashsale.Accepted {

@@ -74,7 +74,7 @@ type admission struct {
 // admit is asked once the fields look like a message of Alipay's.
 func (a *admission) admit(no flashsale.OrderNo) error {
 	now := time.Now()
-	if !a.gate.addresses.allows(a.from, now) && !(a.gate.orders.allows(no, now) && a.exists(no)) {
+	if !a.gate.addresses.allows(a.from, now) && (!a.gate.orders.allows(no, now) || !a.exists(no)) {
 		return ErrBusy
 	}
 	a.order, a.checked = no, true

@@ -28,8 +28,14 @@ func TestMeter(t *testing.T) {
 		at   time.Duration
 		want int
 	}{
-		{"a", 0, 3}, {"a", 0, 0}, {"a", 999 * time.Millisecond, 0}, {"a", time.Second, 1}, {"a", 3 * time.Second, 2},
-		{"b", 3 * time.Second, 3}, {"c", 3 * time.Second, 3}, {"a", time.Hour, 3},
+		{"a", 0, 3},
+		{"a", 0, 0},
+		{"a", 999 * time.Millisecond, 0},
+		{"a", time.Second, 1},
+		{"a", 3 * time.Second, 2},
+		{"b", 3 * time.Second, 3},
+		{"c", 3 * time.Second, 3},
+		{"a", time.Hour, 3},
 	} {
 		if got := taken(step.key, now.Add(step.at), 10); got != step.want {
 			t.Errorf("%s after %s: %d taken, want %d", step.key, step.at, got, step.want)

@@ -177,7 +177,7 @@ func sumHoldings(ctx context.Context, tx pgx.Tx, id flashsale.ItemID) (held uint
 	for {
 		rows, _ := tx.Query(ctx, holdingsPageSQL, int64(id), user, auditPage)
 		tag, err := pgx.ForEachRow(rows, []any{&user, &units}, func() error {
-			held += holdingOf(user) * uint64(units) //nolint:gosec // a constraint keeps it positive
+			held += holdingOf(user) * uint64(units)
 			return nil
 		})
 		if err != nil {

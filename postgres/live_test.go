@@ -19,8 +19,10 @@ func TestLiveItems(t *testing.T) {
 		opens, closes time.Duration
 		live          bool
 	}{
-		{-time.Hour, time.Hour, true}, {time.Hour, 2 * time.Hour, true},
-		{-48 * time.Hour, -24 * time.Hour, true}, {-48 * time.Hour, -26 * time.Hour, false},
+		{-time.Hour, time.Hour, true},
+		{time.Hour, 2 * time.Hour, true},
+		{-48 * time.Hour, -24 * time.Hour, true},
+		{-48 * time.Hour, -26 * time.Hour, false},
 	} {
 		sale, err := b.CreateSale(b.ctx, flashsale.Sale{
 			Name: "sale", OpensAt: now.Add(window.opens), ClosesAt: now.Add(window.closes),

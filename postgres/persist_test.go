@@ -442,7 +442,9 @@ func TestPersist_OneOrderIsRefused(t *testing.T) {
 		batch []flashsale.Order
 		want  []int
 	}{
-		{orders, []int{17, 64}}, {orders[17:18], []int{0}}, {orders[64:65], []int{0}},
+		{orders, []int{17, 64}},
+		{orders[17:18], []int{0}},
+		{orders[64:65], []int{0}},
 		{slices.Concat(orders[10:20], orders[17:18]), []int{7, 10}},
 	} {
 		_, err := b.Persist(b.ctx, test.batch)

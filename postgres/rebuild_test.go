@@ -103,7 +103,7 @@ func TestRebuildable_NoLocks(t *testing.T) {
 // Two orders with one sequence of a generation prove that Redis was rolled back. It is noticed in
 // the transaction that stores the second, on every road, and stands until the item is rebuilt;
 // both orders are good. Orders that come late or twice prove nothing.
-func TestPersist_RolledBack(t *testing.T) {
+func TestPersist_RolledBack(t *testing.T) { //nolint:tparallel // its cases share books
 	t.Parallel()
 	b := newBooks(t)
 	for name, c := range map[string]struct {

@@ -165,7 +165,7 @@ func jsonOf(texts map[string]string) *string {
 	if len(texts) == 0 {
 		return nil
 	}
-	text, _ := json.Marshal(texts) // strings always can be
+	text, _ := json.Marshal(texts) //nolint:errchkjson // strings always can be
 	written := string(text)
 	return &written
 }

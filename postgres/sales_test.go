@@ -179,7 +179,7 @@ func TestSale_Details(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	titles, err := b.Titles(b.ctx, append(ids, 4711))
+	titles, err := b.Titles(b.ctx, slices.Concat(ids, []flashsale.ItemID{4711}))
 	if err != nil || len(titles) != 4 {
 		t.Errorf("%d titles, %v", len(titles), err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -65,8 +66,8 @@ func TestSales_Pages(t *testing.T) {
 	for id := flashsale.SaleID(2); id <= 150; id++ {
 		sale := first
 		sale.ID, sale.Items = id, first.Items[:1]
-		switch {
-		case id%3 == 0:
+		switch id % 3 {
+		case 0:
 			sale.OpensAt, sale.ClosesAt = redisAt.Add(time.Hour), redisAt.Add(2*time.Hour)
 		default:
 			sale.OpensAt, sale.ClosesAt = redisAt.Add(-2*time.Hour), redisAt.Add(-time.Hour)
@@ -285,7 +286,7 @@ func TestRecent(t *testing.T) {
 	r := newRecent[string, int](100)
 	r.set("real", 1)
 	for n := range 10_000 {
-		r.set(fmt.Sprint(n), n)
+		r.set(strconv.Itoa(n), n)
 		if n%50 == 0 {
 			if got, ok := r.get("real"); !ok || got != 1 {
 				t.Fatalf("pushed out by %d others", n)

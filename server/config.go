@@ -83,7 +83,7 @@ type Live interface {
 
 // Ledger is the ledger of record. Its methods return [flashsale.ErrNotFound] for what does
 // not exist.
-type Ledger interface {
+type Ledger interface { //nolint:interfacebloat // the ledger as HTTP shows it
 	// Sales returns a page of sales, newest first, each with its first items.
 	Sales(ctx context.Context, query flashsale.SalesQuery) ([]flashsale.Sale, error)
 	// OnSale returns the items that close after a moment, those that close first first.
@@ -135,7 +135,7 @@ type Preheater interface {
 
 // Payments takes money for orders and gives it back. Its methods return
 // [flashsale.ErrNotFound] for what does not exist, or is another user's.
-type Payments interface {
+type Payments interface { //nolint:interfacebloat // the ledger as HTTP shows it
 	Start(ctx context.Context, no flashsale.OrderNo, user string, method flashsale.Method) (flashsale.Settlement, error)
 	Refund(ctx context.Context, no flashsale.OrderNo, user, reason string) (flashsale.Settlement, error)
 	// Notify takes the body of one of Alipay's notices, as it came from an address; nil means that

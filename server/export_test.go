@@ -45,7 +45,7 @@ func TestExportOrders(t *testing.T) {
 	})
 	get := func(query string) (status int, media, body string, err error) {
 		t.Helper()
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+listener.Addr().String()+"/v1/admin/sales/3/orders"+query, nil)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+listener.Addr().String()+"/v1/admin/sales/3/orders"+query, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}

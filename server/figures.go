@@ -113,8 +113,8 @@ func (p *publisher) run(ctx context.Context) {
 		case <-tick.C:
 		case <-ctx.Done():
 			call, cancel := context.WithTimeout(context.WithoutCancel(ctx), figuresCall)
-			defer cancel()
 			_ = p.client.HDel(call, FiguresKey, p.id).Err() // the others notice anyway
+			cancel()
 			return
 		}
 	}

@@ -80,7 +80,8 @@ type watch struct {
 }
 
 func newHub(redisURL string, logger *slog.Logger, faults *faultLog) (*hub, error) {
-	h := &hub{faults: faults, logger: logger, dirty: make(chan struct{}, 1),
+	h := &hub{
+		faults: faults, logger: logger, dirty: make(chan struct{}, 1),
 		shards: make(map[string]*shard), changed: make(map[string]struct{}),
 		heard: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "flashsale_results_heard_total",

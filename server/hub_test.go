@@ -314,10 +314,14 @@ func TestHub_HearsItsOwn(t *testing.T) {
 	for n, h := range hubs {
 		for i := range waiting {
 			w := h.watch(order(n, i))
-			defer w.stop()
 			watches = append(watches, w)
 		}
 	}
+	defer func() {
+		for _, w := range watches {
+			w.stop()
+		}
+	}()
 	for _, w := range watches {
 		receive(t, w.events)
 	}

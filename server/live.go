@@ -182,13 +182,14 @@ func (l *live) hear(told map[string]string, now time.Time) {
 			continue // of another version
 		}
 		p := l.seen[id]
-		if p == nil {
+		switch {
+		case p == nil:
 			p = &seenProcess{before: f}
 			l.seen[id] = p
-		} else if f.AtMS == p.last.AtMS {
+		case f.AtMS == p.last.AtMS:
 			p.before = p.last // nothing new: no rates
 			continue
-		} else {
+		default:
 			p.before = p.last
 		}
 		p.last, p.heard, p.left = f, now, false
@@ -243,11 +244,12 @@ func (l *live) merge(now time.Time) frame {
 			name, _, _ := strings.Cut(key, "/")
 			base, counter := strings.CutSuffix(name, "_total")
 			if !counter {
-				if name == "stream_oldest_seconds" || name == "consumer_stands" || name == "audit_timestamp_seconds" {
+				switch name {
+				case "stream_oldest_seconds", "consumer_stands", "audit_timestamp_seconds":
 					own[name] = max(own[name], value)
-				} else if name == "conservation_gap" {
+				case "conservation_gap":
 					own[name] += math.Abs(value)
-				} else {
+				default:
 					own[name] += value
 				}
 				continue
@@ -388,8 +390,8 @@ func (l *live) look(ctx context.Context, now time.Time) []boardItem {
 			shown.Unpaid, shown.NextMS, shown.LastMS = u.Units, u.First.UnixMilli(), u.Last.UnixMilli()
 		}
 		if sample {
-			stocks := append(l.stocks[item.ID], shown.Stock)
-			l.stocks[item.ID] = stocks[max(0, len(stocks)-int(goneShown/itemsEvery)):]
+			l.stocks[item.ID] = append(l.stocks[item.ID], shown.Stock)
+			l.stocks[item.ID] = l.stocks[item.ID][max(0, len(l.stocks[item.ID])-int(goneShown/itemsEvery)):]
 		}
 		shown.History = slices.Clone(l.stocks[item.ID])
 		l.items = append(l.items, shown)

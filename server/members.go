@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -69,7 +70,7 @@ func (w *memberWalk) object(of reflect.Type, path []string) *problem {
 		if err != nil || !ok {
 			return problemMalformedJSON
 		}
-		at := append(path, name)
+		at := append(slices.Clip(path), name)
 		if seen[name] {
 			return problemFieldTwice.at(name, at, "")
 		}

@@ -108,7 +108,8 @@ func TestDeleteSale(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	for _, c := range []struct{ path, want string }{
-		{"/v1/admin/sales/2", "404 sale_not_found"}, {"/v1/admin/sales/x", "400 invalid_sale_id"},
+		{"/v1/admin/sales/2", "404 sale_not_found"},
+		{"/v1/admin/sales/x", "400 invalid_sale_id"},
 		{"/v1/admin/sales/1", "409 sale_has_orders"},
 	} {
 		if got := code(b.callOps("DELETE", c.path, "", bearer...)); got != c.want {

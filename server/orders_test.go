@@ -339,6 +339,8 @@ func TestGetOrder_Pending(t *testing.T) {
 func (b *bundle) openNow() {
 	now := time.Now()
 	b.redis.now = now
+	b.ledger.mu.Lock()
+	defer b.ledger.mu.Unlock()
 	for n := range b.ledger.sales[0].Items {
 		b.ledger.sales[0].Items[n].OpensAt = now.Add(-time.Minute)
 		b.ledger.sales[0].Items[n].ClosesAt = now.Add(time.Hour)
@@ -489,7 +491,7 @@ func TestCreateOrder_ReplayStatus(t *testing.T) {
 			b.ledger.set(order)
 		}
 		response := b.call("POST", "/v1/items/7/orders", "", as("ann")...)
-		want := fmt.Sprintf(`{"order_no":"42","status":"%s"}`, status)
+		want := fmt.Sprintf(`{"order_no":"42","status":%q}`, status)
 		if string(response.Body()) != want || response.StatusCode() != 202 ||
 			string(response.Header.Peek("Location")) != "/v1/orders/42?item=7" || string(response.Header.Peek("Idempotent-Replayed")) != "true" {
 			t.Errorf("got %d %s, want %s", response.StatusCode(), response.Body(), want)

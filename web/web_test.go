@@ -178,7 +178,7 @@ func TestShop_Languages(t *testing.T) {
 			t.Fatal(err)
 		}
 		found := make(map[string]string)
-		for _, line := range regexp.MustCompile(`(?m)^  (\w+): '(.*)',$`).FindAllStringSubmatch(string(text), -1) {
+		for _, line := range regexp.MustCompile(`(?m)^ {2}(\w+): '(.*)',$`).FindAllStringSubmatch(string(text), -1) {
 			var values []string
 			values = append(values, regexp.MustCompile(`\{\w+\}`).FindAllString(line[2], -1)...)
 			found[line[1]] = strings.Join(values, " ")

@@ -186,7 +186,7 @@ func TestConsumer_Refused(t *testing.T) {
 	stacktest.Eventually(t, patience, func() error {
 		if err := w.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "partition 0") ||
 			!strings.Contains(err.Error(), "column is gone") {
-			return fmt.Errorf("ready: %v", err)
+			return fmt.Errorf("ready: %w", err)
 		}
 		return counted(w.metrics.faults.WithLabelValues("ledger"), 3)
 	})
@@ -390,7 +390,7 @@ func TestConsumer_OldStream(t *testing.T) {
 	id = s.client.XAdd(t.Context(), addArgs(engine.OrdersKey(0), old...)).Val()
 	stacktest.Eventually(t, patience, func() error {
 		if err := running.Ready(t.Context()); !errors.Is(err, ErrOldStream) {
-			return fmt.Errorf("ready: %v", err)
+			return fmt.Errorf("ready: %w", err)
 		}
 		return nil
 	})

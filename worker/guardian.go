@@ -207,7 +207,7 @@ func (g *guardian) judge(item flashsale.GuardedItem, look engine.Look) (s suspec
 // lasting tells in what an account differs from the ledger that an effect on its way would have
 // mended by now. Call with mu held.
 func (g *guardian) lasting(item flashsale.GuardedItem, account engine.Account) string {
-	how := ""
+	var how string
 	switch {
 	case account.Limit != item.Limit:
 		how = fmt.Sprintf("redis has a limit of %d, the ledger of %d", account.Limit, item.Limit)

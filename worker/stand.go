@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -28,7 +29,7 @@ type stand struct {
 }
 
 func newStand(partition int, metrics *metrics) *stand {
-	return &stand{partition: partition, gauge: metrics.stands.WithLabelValues(fmt.Sprint(partition))}
+	return &stand{partition: partition, gauge: metrics.stands.WithLabelValues(strconv.Itoa(partition))}
 }
 
 func (s *stand) begin(cause error) {

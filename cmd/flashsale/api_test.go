@@ -410,7 +410,7 @@ func TestAPI_HappyPath(t *testing.T) {
 	refused(t, "cancel a pending order", ask{method: "DELETE", url: read.url, token: ann}.send(t), "409 order_pending")
 
 	// Wait for the result on a websocket and by long poll, then let a worker persist it.
-	socket, _, err := websocket.DefaultDialer.DialContext(t.Context(), //nolint:bodyclose // it is the socket
+	socket, _, err := websocket.DefaultDialer.DialContext(t.Context(),
 		"ws"+strings.TrimPrefix(read.url, "http")+"/events",
 		http.Header{"Authorization": {"Bearer " + ann}, "Origin": {p.base}})
 	if err != nil {
@@ -574,7 +574,7 @@ func TestAPI_Outcomes(t *testing.T) {
 	replay := func(status string) {
 		t.Helper()
 		again := buy(item, tokens[0], "k1", 2)
-		want := fmt.Sprintf(`{"order_no":"%s","status":"%s"}`, order, status)
+		want := fmt.Sprintf(`{"order_no":%q,"status":%q}`, order, status)
 		if again.status != won.status || again.body != want || again.header.Get("Location") != won.header.Get("Location") ||
 			again.header.Get("Content-Type") != won.header.Get("Content-Type") || again.header.Get("Idempotent-Replayed") != "true" {
 			t.Errorf("replay: %+v, want %s", again, want)

@@ -169,7 +169,6 @@ type clusterPurchase struct {
 	token     string
 	key       string
 	order     string
-	others    int // further orders that the key was told
 	confirmed bool
 	at        time.Time
 }

@@ -152,7 +152,7 @@ func allowFiles(connsMax int, logger *slog.Logger) int {
 	if limit.Cur >= need {
 		return connsMax
 	}
-	conns := int(limit.Cur - min(filesReserve, limit.Cur/2)) //nolint:gosec // below connsMax
+	conns := int(limit.Cur - min(filesReserve, limit.Cur/2))
 	logger.Warn("fewer connections are served than CONNS_MAX: raise the limit of open files (ulimit -n, LimitNOFILE)",
 		"open_files", limit.Cur, "open_files_needed", need, "conns_max", connsMax, "conns_served", conns)
 	return conns

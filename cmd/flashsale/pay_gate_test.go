@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -49,7 +50,7 @@ func TestNotices_AmongGarbage(t *testing.T) {
 				case 0:
 					body = forgery(known.OrderNo.String())
 				case 1:
-					body = forgery(fmt.Sprint(1_000_000_000_000_000_000 + k))
+					body = forgery(strconv.Itoa(1_000_000_000_000_000_000 + k))
 				}
 				if err := c.desk.Notify(ctx, loopback, []byte(body)); !errors.Is(err, alipay.ErrForged) && !errors.Is(err, pay.ErrBusy) && ctx.Err() == nil {
 					t.Errorf("garbage: %v", err)

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 )
 
@@ -22,7 +21,7 @@ type Tool struct {
 func StartTool(name, logPath string, args ...string) (*Tool, error) {
 	path, err := exec.LookPath(name)
 	if err != nil { // Debian keeps daemons off the PATH of users
-		path = filepath.Join("/usr/sbin", name)
+		path = "/usr/sbin/" + name
 		if !executable("/usr/sbin", name) {
 			return nil, fmt.Errorf("devstack: %s: %w: install it: sudo apt-get install -y %s", name, ErrMissingProgram, name)
 		}
