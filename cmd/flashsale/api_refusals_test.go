@@ -146,7 +146,7 @@ func TestAPI_BadInput(t *testing.T) {
 
 		// Addresses and methods.
 		for call, want := range map[string]string{
-			"GET /": "404 not_found", "GET /v1": "404 not_found", "GET /v1/sales/": "404 not_found", "GET /v2/sales": "404 not_found",
+			"GET /nowhere": "404 not_found", "GET /v1": "404 not_found", "GET /v1/sales/": "404 not_found", "GET /v2/sales": "404 not_found",
 			"GET /metrics": "404 not_found", "GET /readyz": "404 not_found", "GET /debug/pprof/heap": "404 not_found",
 			"POST /v1/admin/sales": "404 not_found", "GET /v1/admin/audit": "404 not_found", "GET /%00": "404 not_found",
 			"POST /v1/items//orders": "400 invalid_item_id", "POST /v1/items/1/2/orders": "404 not_found",

@@ -143,7 +143,7 @@ func TestUsage(t *testing.T) {
 		{nil, `unexpected argument bogus`, []string{"bogus"}},
 		{nil, `unknown flag --bogus`, []string{"audit", "--bogus"}},
 		{nil, `unexpected argument more`, []string{"audit", "more"}},
-		{nil, `expected one of "create", "change"`, []string{"sale"}},
+		{nil, `expected one of "create"`, []string{"sale"}},
 		{nil, `expected "<sale>"`, []string{"sale", "show"}},
 		{nil, `missing flags: --item=`, []string{"sale", "create", "--name", "x"}},
 		{nil, `missing flags: --name=`, []string{"sale", "create", "--item", "product=x,price_fen=1,stock=1"}},
