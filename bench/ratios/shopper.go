@@ -41,7 +41,7 @@ func (s shopper) confirmed(ctx context.Context, server *target.Server, item stri
 func (s shopper) call(ctx context.Context, method, url string, want int) (found purchase, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, url, nil)
+	request, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
 	if err != nil {
 		return found, err
 	}
@@ -58,5 +58,6 @@ func (s shopper) call(ctx context.Context, method, url string, want int) (found 
 	if err != nil {
 		return found, err
 	}
-	return found, json.Unmarshal(body, &found)
+	err = json.Unmarshal(body, &found)
+	return found, err
 }
